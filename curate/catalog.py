@@ -1,0 +1,185 @@
+"""The catalog: one DuckDB file that holds every row, and all access to it.
+
+DuckDB lets one process write at a time, so nobody keeps the file open: `reading` and `writing` open it,
+do one thing and close it; whoever finds it taken waits. A `writing` block is one transaction: all of its
+rows arrive, or none, also when the process is killed.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from curate.migrations import migrate
+from schemas.errors import CatalogError
+from schemas.records import TABLES
+from schemas.tables import Table, find
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S = 120.0
+"""How long to wait for another process to be done before giving up."""
+
+BUSY = ("Could not set lock on file", "Conflicting lock")
+"""What DuckDB says when another process has the file open."""
+
+
+class Catalog:
+    """The rows of one workspace."""
+
+    def __init__(self, path: Path, *, patience_s: float = PATIENCE_S) -> None:
+        self.path = path
+        self.patience_s = patience_s
+        self._lock = threading.RLock()
+
+    def create(self) -> None:
+        """Make the file and bring its tables up to date; does nothing to a current one."""
+        with self.writing() as db:
+            migrate(db)
+
+    @contextmanager
+    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A read-only connection, open for the length of the block.
+
+        Raises:
+            CatalogError: if the file is missing, damaged, or taken for longer than the patience.
+        """
+        with self._lock, _closing(self._connect(read_only=True)) as db:
+            yield db
+
+    @contextmanager
+    def writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection in one transaction: committed at the end of the block, undone on any error."""
+        with self._lock, _closing(self._connect(read_only=False)) as db:
+            db.execute("BEGIN")
+            try:
+                yield db
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+            db.execute("COMMIT")
+
+    def query(self, sql: str, **params: Any) -> pa.Table:
+        """Rows of any SELECT, with ``$name`` parameters."""
+        with self.reading() as db:
+            return select(db, sql, **params)
+
+    def rows(self, sql: str, **params: Any) -> list[dict[str, Any]]:
+        """Rows of any SELECT as dictionaries."""
+        found: list[dict[str, Any]] = self.query(sql, **params).to_pylist()
+        return found
+
+    def add(self, table: str, rows: Iterable[Any], *, replace: bool = False) -> int:
+        """Add rows of one table in a transaction of their own; see `insert`."""
+        with self.writing() as db:
+            return insert(db, table, rows, replace=replace)
+
+    def content(self) -> dict[str, str]:
+        """A digest of each table's rows, blind to order and to volatile columns.
+
+        Two catalogs with equal contents hold the same rows.
+        """
+        with self.reading() as db:
+            return {table.name: _content(db, table) for table in TABLES}
+
+    def counts(self) -> dict[str, int]:
+        """The number of rows of each table."""
+        with self.reading() as db:
+            return {t.name: _scalar(db, f'SELECT count(*) FROM "{t.name}"') for t in TABLES}  # noqa: S608
+
+    def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+        if read_only and not self.path.exists():
+            raise CatalogError(
+                f"no catalog at {self.path}; make a workspace first with `wildrf init`"
+            )
+        return wait_for(lambda: _open(self.path, read_only), self.path, self.patience_s)
+
+
+def wait_for(
+    connect: Callable[[], duckdb.DuckDBPyConnection], path: Path, patience_s: float
+) -> duckdb.DuckDBPyConnection:
+    """`connect()`, tried again while another process has the file open.
+
+    Raises:
+        CatalogError: if it stays taken for `patience_s` seconds, or is no DuckDB file.
+    """
+    deadline = time.monotonic() + patience_s
+    pause = 0.005
+    while True:
+        try:
+            return connect()
+        except duckdb.Error as error:
+            if not any(words in str(error) for words in BUSY):
+                raise CatalogError(
+                    f"{path} cannot be opened: {str(error).splitlines()[0]}; "
+                    "expected a catalog made by `wildrf init`"
+                ) from error
+            if time.monotonic() > deadline:
+                raise CatalogError(
+                    f"{path} has been in use by another process for {patience_s:g} s; "
+                    "wait for it to end, or stop it, and run this again"
+                ) from error
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.25)
+
+
+def select(db: duckdb.DuckDBPyConnection, sql: str, **params: Any) -> pa.Table:
+    """Rows of any SELECT on an open connection, with ``$name`` parameters."""
+    return db.sql(sql, params=params or None).to_arrow_table()
+
+
+def insert(
+    db: duckdb.DuckDBPyConnection, table: str, rows: Iterable[Any], *, replace: bool = False
+) -> int:
+    """Add rows (instances of the table's class, or an Arrow table) and say how many were new.
+
+    A row whose key is already there is left as it was, or takes the old one's place with `replace`.
+    """
+    spec = find(TABLES, table)
+    batch = rows if isinstance(rows, pa.Table) else spec.to_arrow(rows)
+    if not batch.num_rows:
+        return 0
+    before = _scalar(db, f'SELECT count(*) FROM "{table}"')  # noqa: S608
+    verb = "INSERT OR REPLACE" if replace else "INSERT OR IGNORE"
+    db.register("_batch", batch)
+    db.execute(f'{verb} INTO "{table}" BY NAME SELECT * FROM _batch')
+    db.unregister("_batch")
+    return _scalar(db, f'SELECT count(*) FROM "{table}"') - before  # noqa: S608
+
+
+def _open(path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
+    db = duckdb.connect(str(path), read_only=read_only)
+    db.execute("SET TimeZone = 'UTC'")
+    return db
+
+
+@contextmanager
+def _closing(db: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+    try:
+        yield db
+    finally:
+        db.close()
+
+
+def _scalar(db: duckdb.DuckDBPyConnection, sql: str) -> int:
+    return int(db.execute(sql).fetchall()[0][0])
+
+
+def _content(db: duckdb.DuckDBPyConnection, table: Table) -> str:
+    columns = ", ".join(f'"{c.name}"' for c in table.columns if not c.volatile)
+    rows = db.execute(
+        f"SELECT sha256(coalesce(string_agg(line, chr(10) ORDER BY line), '')) "  # noqa: S608
+        f'FROM (SELECT ROW({columns})::VARCHAR AS line FROM "{table.name}")'
+    ).fetchall()
+    return str(rows[0][0])
+
+
+def digests(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The `digest` column of query rows, in order."""
+    return [row["digest"] for row in rows]

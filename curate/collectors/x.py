@@ -1,0 +1,672 @@
+"""X (Twitter): the personal archive, API v2 answers, v1.1 JSON, captures of the web client.
+
+Archive: https://help.x.com/en/managing-your-account/how-to-download-your-x-archive; API:
+https://docs.x.com/x-api/fundamentals/data-dictionary. What decides:
+
+- ids are read as text (`id_str`, `rest_id`), since JavaScript tools round the numbers;
+- only `extended_entities.media` has all images of a post;
+- the archive marks no reposts: the text begins with `RT @` and the media carry
+  `source_status_id_str`;
+- long posts are in `note-tweet.js` under other ids: they are joined by second and by how they
+  begin;
+- deleted posts and circles are in the archive too; they are counted and never collected;
+- every picture X serves is its own re-encoding, and the archive holds the size for the web.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from curate.collectors.contract import Format, Found, FoundMedia, FoundPost, Raw, Skip
+from curate.exports import Export
+
+PLATFORM = "x"
+VERSION = 1
+FORMATS = (
+    Format("archive", "Archive from the account settings, zip or folder", "twitter-2026-01-02.zip"),
+    Format("api-v2", "API v2: pages, flattened posts or stream, JSON lines", "search.jsonl"),
+    Format("v1.1", "API v1.1: statuses, as JSON or lines", "statuses.json"),
+    Format("graphql", "Captured answers of the web client, JSON or lines", "SearchTimeline.json"),
+)
+
+_TYPES = {"jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+_NO_LANGUAGE = frozenset({"und", "qme", "qht", "qst", "qam", "qct", "zxx", "art", ""})
+_MONTHS = dict(
+    zip(
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"],
+        range(1, 13),
+        strict=True,
+    )
+)
+_PART = re.compile(r"(?:^|/)(tweets?|community-tweet)(?:-part\d+)?\.js$")
+_NOTES = re.compile(r"(?:^|/)note-tweet(?:-part\d+)?\.js$")
+_WITHHELD = (
+    ("deleted", re.compile(r"(?:^|/)deleted-tweets?(?:-part\d+)?\.js$")),
+    ("circle", re.compile(r"(?:^|/)twitter-circle-tweet(?:-part\d+)?\.js$")),
+)
+_LOCAL = re.compile(r"(?:^|/)(?:tweets?|community_tweet)_media/(\d+)-[^/]+$")
+_REPOST = re.compile(r"^RT @\w+:")
+_STATUS = re.compile(r"/status(?:es)?/(\d+)")
+_EPOCH_MS = 1_288_834_974_657  # https://docs.x.com/fundamentals/x-ids: snowflake time zero
+_FIRST_SNOWFLAKE = 29_700_859_247
+_MAX_ELEMENT = 64 * 2**20
+_DECODER = json.JSONDecoder()
+
+
+# ---------------------------------------------------------------- recognise
+
+
+def recognise(export: Export) -> str | None:
+    """The format of an export of X, by names first and first bytes second."""
+    names = [m.name for m in export.members()]
+    if any(n == "data/manifest.js" or n.endswith("/data/manifest.js") for n in names):
+        return "archive"
+    for name in names:
+        if name.endswith(".js") and _PART.search(name):
+            return "archive" if b"window.YTD." in export.head(name, 64) else None
+    data = [n for n in names if _is_json(n)]
+    return _format_of(export.head(data[0], 65_536)) if data else None
+
+
+def _is_json(name: str) -> bool:
+    stem = name.lower()
+    for ending in (".zst", ".gz", ".xz"):
+        stem = stem.removesuffix(ending)
+    return stem.endswith((".json", ".jsonl", ".ndjson"))
+
+
+def _format_of(head: bytes) -> str | None:
+    if b'"__typename"' in head and (b'"rest_id"' in head or b"tweet_results" in head):
+        return "graphql"
+    if b'"id_str"' in head and (b'"full_text"' in head or b'"truncated"' in head):
+        return "v1.1"
+    if b'"edit_history_tweet_ids"' in head or b'"__twarc"' in head:
+        return "api-v2"
+    if b'"author_id"' in head and (b'"public_metrics"' in head or b'"attachments"' in head):
+        return "api-v2"
+    return None
+
+
+# ---------------------------------------------------------------- read
+
+
+def read(export: Export, format: str) -> Iterator[Raw]:
+    """Every record of an export of X, joined with what belongs to it."""
+    if format == "archive":
+        yield from _read_archive(export)
+        return
+    split = {"api-v2": _of_page, "v1.1": _of_statuses, "graphql": _of_capture}[format]
+    for where, document in _documents(export):
+        if isinstance(document, Raw):
+            yield document
+        else:
+            for number, record in enumerate(split(document)):
+                yield Raw(f"{where}[{number}]", record)
+
+
+def _documents(export: Export) -> Iterator[tuple[str, Any]]:
+    """(where, JSON document): one per line, or one per file where the file is one document."""
+    for member in export.members():
+        if not _is_json(member.name):
+            continue
+        if _is_lines(export, member.name):
+            yield from _lines(export, member.name)
+            continue
+        try:
+            yield member.name, orjson.loads(export.read(member.name))
+        except orjson.JSONDecodeError:
+            partial = f"{member.name} is not valid JSON"
+            yield member.name, Raw(member.name, problem="broken file", partial=partial)
+
+
+def _is_lines(export: Export, name: str) -> bool:
+    if ".json." not in f"{name.lower()}.":
+        return True
+    first = next(export.lines(name), b"")
+    try:
+        orjson.loads(first)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _lines(export: Export, name: str) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(export.lines(name), start=1):
+        where = f"{name}:{number}"
+        try:
+            yield where, orjson.loads(line)
+        except orjson.JSONDecodeError:
+            yield where, Raw(where, problem="broken line")
+
+
+def _of_page(document: Any) -> Iterator[Any]:
+    """The posts of a page, a stream line, or one flattened post, each with what it refers to."""
+    data = document.get("data", document) if isinstance(document, dict) else document
+    if not isinstance(data, dict | list) or (data is document and "id" not in document):
+        yield {"error": True}
+        return
+    includes = document.get("includes") if data is not document else None
+    includes = includes if isinstance(includes, dict) else {}
+    media = {m.get("media_key"): m for m in includes.get("media") or []}
+    users = {u.get("id"): u for u in includes.get("users") or []}
+    tweets = {t.get("id"): t for t in includes.get("tweets") or []}
+    for tweet in data if isinstance(data, list) else [data]:
+        yield _joined(tweet, media, users, tweets) if isinstance(tweet, dict) else tweet
+
+
+def _joined(
+    tweet: dict[str, Any], media: dict[Any, Any], users: dict[Any, Any], tweets: dict[Any, Any]
+) -> dict[str, Any]:
+    """One post of API v2 with its author, media and original inside, as in flattened files."""
+    joined = dict(tweet)
+    attached = tweet.get("attachments") or {}
+    if "media" not in attached and attached.get("media_keys"):
+        found = [media.get(key, {"media_key": key}) for key in attached["media_keys"]]
+        joined["attachments"] = {**attached, "media": found}
+    if "author" not in tweet and tweet.get("author_id") in users:
+        joined["author"] = users[tweet["author_id"]]
+    references = tweet.get("referenced_tweets") or []
+    joined["referenced_tweets"] = [_reference(r, media, users, tweets) for r in references]
+    return joined
+
+
+def _reference(
+    reference: dict[str, Any],
+    media: dict[Any, Any],
+    users: dict[Any, Any],
+    tweets: dict[Any, Any],
+) -> dict[str, Any]:
+    known = tweets.get(reference.get("id"))
+    if known is None:
+        return reference
+    return {**_joined({**known, "referenced_tweets": []}, media, users, {}), **reference}
+
+
+def _of_statuses(document: Any) -> Iterator[Any]:
+    if isinstance(document, dict) and isinstance(document.get("statuses"), list):
+        yield from document["statuses"]
+    elif isinstance(document, list):
+        yield from document
+    else:
+        yield document
+
+
+def _of_capture(document: Any) -> Iterator[Any]:
+    """Every post of a captured answer, promoted ones marked; quoted ones stay inside."""
+    if isinstance(document, list):
+        for item in document:
+            yield from _of_capture(item)
+    elif isinstance(document, dict):
+        if "__typename" in document and ("legacy" in document or "tweet" in document):
+            yield document
+            return
+        result = (document.get("tweet_results") or {}).get("result")
+        if isinstance(result, dict):
+            yield {**result, "promoted": "promotedMetadata" in document}
+            return
+        for value in document.values():
+            yield from _of_capture(value)
+
+
+# ---------------------------------------------------------------- read: the archive
+
+
+def _read_archive(export: Export) -> Iterator[Raw]:
+    names = [m.name for m in export.members()]
+    account, partial = _manifest(export, names)
+    if partial:
+        yield Raw("data/manifest.js", partial=partial)
+    notes = _notes(export, names)
+    files = _local_files(names)
+    for name in (n for n in names if _PART.search(n)):
+        for raw in _elements(export, name):
+            yield _with_context(raw, account, notes, files)
+    for reason, pattern in _WITHHELD:
+        for name in (n for n in names if pattern.search(n)):
+            yield from (replace(r, record={"withheld": reason}) for r in _elements(export, name))
+
+
+def _with_context(
+    raw: Raw,
+    account: dict[str, Any],
+    notes: dict[datetime, list[dict[str, Any]]],
+    files: dict[str, list[str]],
+) -> Raw:
+    """One archived post with its account, its long text and its local files."""
+    tweet = raw.record.get("tweet", raw.record) if isinstance(raw.record, dict) else None
+    if not isinstance(tweet, dict):
+        return raw
+    post_id = str(tweet.get("id_str") or tweet.get("id"))
+    note = _note_of(tweet, notes.get(_time(tweet.get("created_at")) or datetime.min, []))
+    record = {"tweet": tweet, "account": account, "note": note, "files": files.get(post_id, [])}
+    return replace(raw, record=record)
+
+
+def _manifest(export: Export, names: Iterable[str]) -> tuple[dict[str, Any], str | None]:
+    """The account, and why the archive is partial (None if it is whole)."""
+    name = next((n for n in names if n.endswith("data/manifest.js")), None)
+    if name is None:
+        return {}, None
+    text = export.read(name, _MAX_ELEMENT)
+    try:
+        manifest = orjson.loads(text[text.index(b"{") : text.rindex(b"}") + 1])
+    except (ValueError, orjson.JSONDecodeError):
+        return {}, "the manifest is not valid JSON"
+    partial = (manifest.get("archiveInfo") or {}).get("isPartialArchive")
+    account = manifest.get("userInfo")
+    reason = "the archive's manifest says that it is partial" if partial else None
+    return account if isinstance(account, dict) else {}, reason
+
+
+def _notes(export: Export, names: Iterable[str]) -> dict[datetime, list[dict[str, Any]]]:
+    """Long posts by the second they were made in."""
+    found: dict[datetime, list[dict[str, Any]]] = {}
+    for name in (n for n in names if _NOTES.search(n)):
+        for raw in _elements(export, name):
+            note = raw.record.get("noteTweet") if isinstance(raw.record, dict) else None
+            made = _time(note.get("createdAt")) if isinstance(note, dict) else None
+            if made and isinstance(note, dict):
+                found.setdefault(made.replace(microsecond=0), []).append(note)
+    return found
+
+
+def _note_of(tweet: dict[str, Any], notes: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The long post that begins as `tweet` does, among those of the same second."""
+    text = _plain(str(tweet.get("full_text") or ""))
+    for note in notes:
+        long = _plain(str((note.get("core") or {}).get("text") or ""))
+        if len(text) >= 60 and long[:60] == text[:60]:
+            return note
+        if len(notes) == 1 and len(text) >= 20 and long[:20] == text[:20]:
+            return note  # a link may be spelt differently further on
+    return None
+
+
+def _local_files(names: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        if match := _LOCAL.search(name):
+            found.setdefault(match[1], []).append(name)
+    return found
+
+
+def _elements(export: Export, name: str) -> Iterator[Raw]:
+    """The elements of the array that a `window.YTD… = [` file assigns, read as a stream."""
+    buffer, number, done = "", 0, False
+    text = _text(export, name)
+    for chunk in text:
+        buffer += chunk
+        if number == 0 and "[" in buffer and buffer.lstrip()[:1] != "{":
+            buffer = buffer[buffer.index("[") + 1 :]
+            number = 1
+        while number and (start := _start(buffer)) is not None:
+            if buffer[start] == "]":
+                done = True
+                break
+            try:
+                record, end = _DECODER.raw_decode(buffer, start)
+            except json.JSONDecodeError:
+                break
+            yield Raw(f"{name}[{number - 1}]", record)
+            buffer, number = buffer[end:], number + 1
+        if len(buffer) > _MAX_ELEMENT:
+            break
+    if not done:
+        yield Raw(f"{name}[{number}]", problem="broken file", partial=f"{name} is cut off")
+
+
+def _start(buffer: str) -> int | None:
+    """Where the next element begins: the first character that is neither space nor comma."""
+    match = re.search(r"[^\s,]", buffer)
+    return match.start() if match else None
+
+
+def _text(export: Export, name: str) -> Iterator[str]:
+    import codecs
+
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    with export.open(name) as stream:
+        while chunk := stream.read(1 << 20):
+            yield decoder.decode(chunk)
+    yield decoder.decode(b"", final=True)
+
+
+# ---------------------------------------------------------------- parse
+
+
+@dataclass(frozen=True, slots=True)
+class _Tweet:
+    """One post in whichever format, as far as we need it."""
+
+    post_id: str
+    author_id: str | None
+    handles: tuple[str, ...]
+    created_at: datetime | None
+    text: str
+    hashtags: tuple[str, ...]
+    media: tuple[dict[str, Any], ...]
+    sensitive: bool | None
+    language: str | None
+    likes: int | None
+    replies: int | None
+    community: str | None
+    origin: "_Tweet | None" = None
+    origin_id: str | None = None
+
+
+def parse(record: Any, format: str) -> tuple[Found | Skip, ...]:
+    """The post of one record with its images, or why there is none. Pure."""
+    if not isinstance(record, dict):
+        return (Skip("not a record"),)
+    if "withheld" in record and isinstance(record["withheld"], str):
+        return (Skip(record["withheld"]),)
+    if record.get("error") is True:
+        return (Skip("error line"),)
+    if record.get("promoted"):
+        return (Skip("promoted"),)
+    tweet = _READERS[format](record)
+    if isinstance(tweet, Skip):
+        return (tweet,)
+    files = record.get("files", []) if format == "archive" else []
+    return (_found(tweet, files),)
+
+
+def _found(tweet: _Tweet, files: list[str]) -> Found | Skip:
+    shown = tweet.origin or tweet
+    media, missed = _images(shown, files)
+    if not media:
+        return Skip(missed[0] if missed else "no image")
+    origin = tweet.origin_id or _foreign(shown)
+    if origin is None and _REPOST.match(tweet.text):
+        return Skip("repost without origin")
+    post = FoundPost(
+        post_id=tweet.post_id,
+        author_id=tweet.author_id,
+        handles=tweet.handles,
+        created_at=tweet.created_at,
+        text=tweet.text or None,
+        hashtags=tweet.hashtags or shown.hashtags,
+        community=tweet.community,
+        permalink=f"https://x.com/i/web/status/{tweet.post_id}",
+        score=tweet.likes,
+        replies=tweet.replies,
+        sensitive=tweet.sensitive,
+        language=tweet.language,
+        repost_of=f"x/{origin}" if origin else None,
+    )
+    return Found(post, media, missed)
+
+
+def _foreign(tweet: _Tweet) -> str | None:
+    """The id of the post that the pictures come from, if that is another one."""
+    for item in tweet.media:
+        source = item.get("source_status_id_str")
+        if not source and _REPOST.match(tweet.text):
+            link = _STATUS.search(str(item.get("expanded_url") or ""))
+            source = link[1] if link else None
+        if source and str(source) != tweet.post_id:
+            return str(source)
+    return None
+
+
+def _images(tweet: _Tweet, files: list[str]) -> tuple[tuple[FoundMedia, ...], tuple[str, ...]]:
+    media, missed = [], []
+    for position, item in enumerate(tweet.media):
+        kind = item.get("type")
+        url = item.get("media_url_https") or item.get("media_url") or item.get("url")
+        if kind in ("video", "animated_gif"):
+            missed.append("video")
+        elif not isinstance(url, str) or "://" not in url:
+            missed.append("media not included")
+        else:
+            near = files if len(tweet.media) == 1 else []
+            member = _member(url, tweet.post_id, files) or _only(near)
+            media.append(_image(position, item, url, member))
+    return tuple(media), tuple(missed)
+
+
+def _image(position: int, item: dict[str, Any], url: str, member: str | None) -> FoundMedia:
+    """A photo: its largest address, then the one served by default, and its file in the archive."""
+    base = url.split("?", 1)[0]
+    width, height = _size(item)
+    return FoundMedia(
+        position=position,
+        media_id=str(item.get("id_str") or item.get("media_key") or "") or None,
+        url=f"{base}?name=orig",
+        fallback_urls=(url,),
+        member=member,
+        alt=item.get("ext_alt_text") or item.get("alt_text") or None,
+        claimed_type=_TYPES.get(base.rsplit(".", 1)[-1].lower()),
+        claimed_width=width,
+        claimed_height=height,
+        rendition="re-encode",
+    )
+
+
+def _member(url: str, post_id: str, files: list[str]) -> str | None:
+    """The local file with the name that the address gives."""
+    wanted = f"{post_id}-{url.split('?', 1)[0].rsplit('/', 1)[-1]}"
+    return next((name for name in files if name.rsplit("/", 1)[-1] == wanted), None)
+
+
+def _only(files: list[str]) -> str | None:
+    """The one file of a post with one picture: old files do not carry the name of the address."""
+    return files[0] if len(files) == 1 else None
+
+
+def _size(item: dict[str, Any]) -> tuple[int | None, int | None]:
+    info = item.get("original_info")
+    if isinstance(info, dict):
+        return _count(info.get("width")), _count(info.get("height"))
+    large = (item.get("sizes") or {}).get("large")
+    if isinstance(large, dict):
+        return _count(large.get("w")), _count(large.get("h"))
+    return _count(item.get("width")), _count(item.get("height"))
+
+
+# ---------------------------------------------------------------- one reader per format
+
+
+def _archived(record: dict[str, Any]) -> _Tweet | Skip:
+    account = record.get("account") or {}
+    raw = record.get("tweet")
+    if not isinstance(raw, dict):
+        return Skip("not a post")
+    user = {"id_str": account.get("accountId"), "screen_name": account.get("userName")}
+    tweet = _legacy(raw, user)
+    core = (record.get("note") or {}).get("core")
+    if isinstance(tweet, Skip) or not isinstance(core, dict):
+        return tweet
+    tags = tuple(str(h["text"]) for h in core.get("hashtags") or [] if h.get("text"))
+    hashtags = tuple(dict.fromkeys((*tweet.hashtags, *tags)))
+    return replace(tweet, text=_plain(str(core.get("text") or tweet.text)), hashtags=hashtags)
+
+
+def _status(raw: dict[str, Any]) -> _Tweet | Skip:
+    """A status of v1.1; a retweet carries its original whole."""
+    tweet = _legacy(raw, raw.get("user") or {})
+    original = raw.get("retweeted_status")
+    return _with_origin(tweet, _status(original) if isinstance(original, dict) else None)
+
+
+def _captured(raw: dict[str, Any]) -> _Tweet | Skip:
+    """A post of the web client: v1.1 keys under `legacy`, ids and long text beside it."""
+    if raw.get("__typename") == "TweetTombstone":
+        return Skip("deleted")
+    result = raw.get("tweet") if isinstance(raw.get("tweet"), dict) else raw
+    legacy = result.get("legacy") if isinstance(result, dict) else None
+    if not isinstance(result, dict) or not isinstance(legacy, dict):
+        return Skip("not a post")
+    user = ((result.get("core") or {}).get("user_results") or {}).get("result") or {}
+    names = {**(user.get("legacy") or {}), **(user.get("core") or {})}
+    identity = {"id_str": user.get("rest_id"), "screen_name": names.get("screen_name")}
+    tweet = _legacy({**legacy, "id_str": result.get("rest_id") or legacy.get("id_str")}, identity)
+    note = ((result.get("note_tweet") or {}).get("note_tweet_results") or {}).get("result")
+    if isinstance(note, dict) and not isinstance(tweet, Skip):
+        tags = _hashtags(note.get("entity_set"))
+        hashtags = tuple(dict.fromkeys((*tweet.hashtags, *tags)))
+        tweet = replace(tweet, text=_plain(str(note.get("text") or "")), hashtags=hashtags)
+    original = (legacy.get("retweeted_status_result") or {}).get("result")
+    return _with_origin(tweet, _captured(original) if isinstance(original, dict) else None)
+
+
+def _with_origin(tweet: _Tweet | Skip, origin: _Tweet | Skip | None) -> _Tweet | Skip:
+    if isinstance(tweet, Skip) or origin is None:
+        return tweet
+    if isinstance(origin, Skip):
+        return origin
+    handles = tuple(dict.fromkeys((*tweet.handles, *origin.handles)))
+    return replace(tweet, origin=origin, origin_id=origin.post_id, handles=handles)
+
+
+def _legacy(raw: dict[str, Any], user: dict[str, Any]) -> _Tweet | Skip:
+    """A post with the keys of v1.1, which the archive and the web client share."""
+    post_id = raw.get("id_str") or raw.get("id")
+    if post_id is None:
+        return Skip("no id")
+    extended = raw.get("extended_tweet") or {}
+    text = str(extended.get("full_text") or raw.get("full_text") or raw.get("text") or "")
+    entities = extended.get("entities") or raw.get("entities") or {}
+    media = (extended.get("extended_entities") or raw.get("extended_entities") or entities).get(
+        "media"
+    )
+    community = raw.get("community_id_str")
+    return _Tweet(
+        post_id=str(post_id),
+        author_id=str(user["id_str"]) if user.get("id_str") else None,
+        handles=_handles(user.get("screen_name"), entities),
+        created_at=_when(str(post_id), raw.get("created_at")),
+        text=_plain(_expanded(text, entities)),
+        hashtags=_hashtags(entities),
+        media=tuple(m for m in media or () if isinstance(m, dict)),
+        sensitive=_flag(raw.get("possibly_sensitive")),
+        language=_language(raw.get("lang")),
+        likes=_count(raw.get("favorite_count")),
+        replies=_count(raw.get("reply_count")),
+        community=str(community) if community else None,
+    )
+
+
+def _second(raw: dict[str, Any]) -> _Tweet | Skip:
+    """A post of API v2 with what it refers to put inside."""
+    if not raw.get("id"):
+        return Skip("no id")
+    references = raw.get("referenced_tweets") or []
+    reposted = next((r for r in references if r.get("type") == "retweeted"), None)
+    entities, metrics = raw.get("entities") or {}, raw.get("public_metrics") or {}
+    author = raw.get("author") or {}
+    tweet = _Tweet(
+        post_id=str(raw["id"]),
+        author_id=str(raw["author_id"]) if raw.get("author_id") else None,
+        handles=_handles(author.get("username"), entities),
+        created_at=_when(str(raw["id"]), raw.get("created_at")),
+        text=_plain(_expanded(str(raw.get("text") or ""), entities)),
+        hashtags=_hashtags(entities),
+        media=_attached(raw),
+        sensitive=_flag(raw.get("possibly_sensitive")),
+        language=_language(raw.get("lang")),
+        likes=_count(metrics.get("like_count")),
+        replies=_count(metrics.get("reply_count")),
+        community=str(raw["community_id"]) if raw.get("community_id") else None,
+        origin_id=str(reposted["id"]) if reposted else None,
+    )
+    if reposted is None or "text" not in reposted:
+        return tweet
+    origin = _second(reposted)
+    if isinstance(origin, _Tweet) and not origin.media and tweet.media:
+        return tweet  # the page holds the media with the repost and not with its original
+    return _with_origin(tweet, origin)
+
+
+_READERS = {"archive": _archived, "v1.1": _status, "graphql": _captured, "api-v2": _second}
+
+
+# ---------------------------------------------------------------- parts of a post
+
+
+def _attached(raw: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """The media of a post of API v2; a key without its object stays, to be counted."""
+    attached = raw.get("attachments") or {}
+    known = attached.get("media") or [
+        {"media_key": key} for key in attached.get("media_keys") or ()
+    ]
+    return tuple(m for m in known if isinstance(m, dict))
+
+
+def _handles(own: Any, entities: dict[str, Any]) -> tuple[str, ...]:
+    mentions = [*(entities.get("user_mentions") or ()), *(entities.get("mentions") or ())]
+    names = [own, *(m.get("screen_name") or m.get("username") for m in mentions)]
+    return tuple(dict.fromkeys(str(name) for name in names if name))
+
+
+def _hashtags(entities: Any) -> tuple[str, ...]:
+    tags = (entities or {}).get("hashtags") or ()
+    names = (h.get("text") or h.get("tag") for h in tags if isinstance(h, dict))
+    return tuple(dict.fromkeys(str(name) for name in names if name))
+
+
+def _expanded(text: str, entities: dict[str, Any]) -> str:
+    """`text` with its t.co links spelt out, and those of its own pictures dropped."""
+    for item in entities.get("media") or ():
+        text = text.replace(str(item.get("url") or "\0"), "")
+    for link in entities.get("urls") or ():
+        own = link.get("media_key") or "/photo/" in str(link.get("expanded_url") or "")
+        target = "" if own else str(link.get("expanded_url") or link.get("url"))
+        text = text.replace(str(link.get("url") or "\0"), target)
+    return text.strip()
+
+
+def _plain(text: str) -> str:
+    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+
+
+def _when(post_id: str, stated: Any) -> datetime | None:
+    """The stated time, unless the id's own clock says that it is wrong by more than a day."""
+    made = _snowflake(post_id)
+    time = _time(stated)
+    if made and (time is None or abs(time - made) > timedelta(days=1)):
+        return made
+    return time
+
+
+def _snowflake(post_id: str) -> datetime | None:
+    number = int(post_id) if post_id.isdecimal() and len(post_id) < 20 else 0
+    if number < _FIRST_SNOWFLAKE:
+        return None
+    return datetime.fromtimestamp(((number >> 22) + _EPOCH_MS) // 1000, UTC)
+
+
+def _time(value: Any) -> datetime | None:
+    """`Fri Mar 06 13:02:05 +0000 2026`, always UTC, or ISO 8601."""
+    if not isinstance(value, str):
+        return None
+    parts = value.split(" ")
+    try:
+        if len(parts) == 6:
+            hour, minute, second = map(int, parts[3].split(":"))
+            day = (int(parts[5]), _MONTHS[parts[1]], int(parts[2]))
+            return datetime(*day, hour, minute, second, tzinfo=UTC)
+        time = datetime.fromisoformat(value)
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, KeyError):
+        return None
+
+
+def _count(value: Any) -> int | None:
+    """A count, which archives write as text."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return int(value) if isinstance(value, str) and value.isdecimal() else None
+
+
+def _flag(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _language(value: Any) -> str | None:
+    return value if isinstance(value, str) and value not in _NO_LANGUAGE else None

@@ -1,0 +1,55 @@
+"""Numbered changes that bring any older catalog up to date. Steps are only ever appended.
+
+Step 1 makes the tables as `schemas.records` defines them today on an empty catalog; later steps alter what
+older catalogs hold, and each must do nothing where its change is already there.
+"""
+
+from collections.abc import Callable
+
+import duckdb
+
+from schemas.errors import CatalogError
+from schemas.records import TABLES
+
+Step = Callable[[duckdb.DuckDBPyConnection], None]
+
+
+def create_tables(db: duckdb.DuckDBPyConnection) -> None:
+    """Every table of `schemas.records`."""
+    for table in TABLES:
+        db.execute(table.ddl)
+
+
+VERSIONED = {"group": "dedupe", "label": "label"}
+"""Tables of which every version is kept, and the stage whose newest run says which one is current."""
+
+
+def create_views(db: duckdb.DuckDBPyConnection) -> None:
+    """The current version of each versioned table, as ``current_<table>``."""
+    for table, stage in VERSIONED.items():
+        db.execute(
+            f'CREATE VIEW current_{table} AS SELECT * FROM "{table}" WHERE version = ('  # noqa: S608
+            f"SELECT run_id FROM run WHERE starts_with(stage, '{stage}/') "
+            "ORDER BY finished_at DESC LIMIT 1)"
+        )
+
+
+STEPS: tuple[Step, ...] = (create_tables, create_views)
+
+
+def migrate(db: duckdb.DuckDBPyConnection) -> list[str]:
+    """Run the steps this catalog has not seen; their names, in order.
+
+    Raises:
+        CatalogError: if the catalog was made by a newer version than this one.
+    """
+    db.execute("CREATE TABLE IF NOT EXISTS migration (number BIGINT PRIMARY KEY, name VARCHAR)")
+    done = int(db.execute("SELECT coalesce(max(number), 0) FROM migration").fetchall()[0][0])
+    if done > len(STEPS):
+        raise CatalogError(
+            f"this catalog is at version {done}, this program knows {len(STEPS)}; install a newer wildrf"
+        )
+    for number, step in enumerate(STEPS[done:], start=done + 1):
+        step(db)
+        db.execute("INSERT INTO migration VALUES (?, ?)", [number, step.__name__])
+    return [step.__name__ for step in STEPS[done:]]

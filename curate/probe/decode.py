@@ -1,0 +1,122 @@
+"""Bytes to a decoded picture, or to one line that says why not.
+
+Only decoders of still-image formats met on platforms are tried, by content and never by name: a
+file is not handed to Pillow's other plugins, some of which start other programs. Sizes are checked
+before any memory is asked for.
+"""
+
+import io
+import re
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from PIL import Image
+
+MAGIC: tuple[tuple[str, re.Pattern[bytes]], ...] = (
+    ("JPEG", re.compile(rb"\xff\xd8\xff")),
+    ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n")),
+    ("WEBP", re.compile(rb"RIFF....WEBP", re.DOTALL)),
+    ("GIF", re.compile(rb"GIF8[79]a")),
+    ("AVIF", re.compile(rb"....ftypavi[fs]", re.DOTALL)),
+    ("HEIF", re.compile(rb"....ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)),
+    ("JXL", re.compile(rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", re.DOTALL)),
+    ("BMP", re.compile(rb"BM.{4}\0\0\0\0", re.DOTALL)),
+    ("TIFF", re.compile(rb"II\*\0|MM\0\*|II\x2b\0|MM\0\x2b")),
+    ("JPEG2000", re.compile(rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n", re.DOTALL)),
+    ("PPM", re.compile(rb"P[1-6]\s")),
+)
+"""Formats by their first bytes, first match wins. To know one more: its line here."""
+
+SUFFIXES: dict[str, frozenset[str]] = {
+    "JPEG": frozenset({".jpg", ".jpeg", ".jfif", ".jpe", ".mpo"}),
+    "MPO": frozenset({".jpg", ".jpeg", ".mpo"}),
+    "PNG": frozenset({".png", ".apng"}),
+    "WEBP": frozenset({".webp"}),
+    "GIF": frozenset({".gif"}),
+    "AVIF": frozenset({".avif"}),
+    "HEIF": frozenset({".heic", ".heif", ".hif"}),
+    "JXL": frozenset({".jxl"}),
+    "BMP": frozenset({".bmp", ".dib"}),
+    "TIFF": frozenset({".tif", ".tiff"}),
+    "JPEG2000": frozenset({".jp2", ".j2k", ".jpx", ".j2c", ".jpf"}),
+    "PPM": frozenset({".ppm", ".pgm", ".pbm", ".pnm"}),
+}
+"""File name endings that are right for each format."""
+
+UNREADABLE = re.compile(r"<[^<>]*>|\s+at 0x[0-9a-fA-F]+")
+LONGEST_ERROR = 160
+VAGUE = frozenset({"not identified by this driver", "cannot load this image"})
+"""What Pillow says of a file whose header it cannot make sense of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A picture and what its decoder says; `image` is None exactly where `error` is not."""
+
+    image: Image.Image | None
+    format: str | None
+    error: str | None
+
+
+def sniff(data: bytes) -> str | None:
+    """The format the first bytes announce; None if unknown."""
+    return next((name for name, magic in MAGIC if magic.match(data)), None)
+
+
+def decode(data: bytes, announced: str | None, size: tuple[int, int] | None, most: int) -> Decoded:
+    """The first frame of `data`, fully decoded.
+
+    Args:
+        data: the file.
+        announced: its format, as `sniff` says.
+        size: width and height by the file's own header, where that was read.
+        most: the largest number of pixels to decode.
+    """
+    if announced is None:
+        return Decoded(None, None, "empty file" if not data else "not an image format we know")
+    if size is not None and size[0] * size[1] > most:
+        return Decoded(None, announced, _bomb(size, most))
+    try:
+        return _open_and_load(data, announced, most)
+    except MemoryError:
+        return Decoded(None, announced, "needs more memory than there is")
+    except Exception as error:  # decoders raise nearly anything on damaged files
+        return Decoded(None, announced, one_line(error))
+
+
+def one_line(error: Exception) -> str:
+    """What an exception says, on one line and without addresses of objects."""
+    message = str(error)
+    if message in VAGUE or isinstance(error, (struct.error, LookupError, TypeError)):
+        return "header is damaged"
+    lines = UNREADABLE.sub("", message).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:LONGEST_ERROR]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps the decoders' warnings inside: what they say is in the facts or in the error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _open_and_load(data: bytes, announced: str, most: int) -> Decoded:
+    if announced not in Image.OPEN:
+        Image.init()
+    if announced not in Image.OPEN:
+        return Decoded(None, announced, f"no decoder for {announced} is installed")
+    # The plugin itself, because Image.open has a pixel limit of its own, kept in a global.
+    factory, _ = Image.OPEN[announced]
+    image = factory(io.BytesIO(data), "")
+    if image.width * image.height > most:
+        return Decoded(None, announced, _bomb(image.size, most))
+    image.load()
+    return Decoded(image, image.format or announced, None)
+
+
+def _bomb(size: tuple[int, int], most: int) -> str:
+    return f"bomb: {size[0]} x {size[1]} pixels, limit {most}"

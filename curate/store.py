@@ -1,0 +1,120 @@
+"""Media by digest: original bytes, never rewritten, in ``ab/cd/<sha256>`` on any pyarrow filesystem.
+
+A digest is either absent or complete: bytes go to a name of their own under ``.incoming`` and are moved
+into place. Bytes are hashed again when they are read for anything that leaves the workspace.
+"""
+
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from pyarrow import fs
+
+from schemas.errors import DigestMismatch, StoreError
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_URI = re.compile(r"[a-z][a-z0-9+.-]+://")
+
+
+class MediaStore:
+    """The media of one workspace."""
+
+    def __init__(self, filesystem: fs.FileSystem, root: str) -> None:
+        self.filesystem = filesystem
+        self.root = root.rstrip("/")
+
+    @classmethod
+    def at(cls, place: str, base: Path) -> "MediaStore":
+        """The store at `place`: a URI such as ``s3://bucket/media``, or a path under `base`.
+
+        Raises:
+            StoreError: if the URI names a filesystem that cannot be opened.
+        """
+        if not _URI.match(place):
+            return cls(fs.LocalFileSystem(), str(base / place))
+        try:
+            filesystem, root = fs.FileSystem.from_uri(place)
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"media = {place!r} cannot be opened: {error}; "
+                "expected a folder or a URI that pyarrow knows (file://, s3://, gs://)"
+            ) from error
+        return cls(filesystem, root)
+
+    def put(self, data: bytes) -> str:
+        """Keep `data` and return its digest; bytes that are already here are not written again."""
+        digest = hashlib.sha256(data).hexdigest()
+        if not self.has(digest):
+            self._write(digest, data)
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """The bytes of `digest`, checked.
+
+        Raises:
+            StoreError: if they are not here.
+            DigestMismatch: if what is here is something else.
+        """
+        data = self.read(digest)
+        actual = hashlib.sha256(data).hexdigest()
+        if actual != digest:
+            raise DigestMismatch(digest, actual)
+        return data
+
+    def read(self, digest: str) -> bytes:
+        """The bytes at `digest`'s place, unchecked: for whoever hashes them itself.
+
+        Raises:
+            StoreError: if they are not here.
+        """
+        try:
+            with self.filesystem.open_input_stream(self.path(digest)) as stream:
+                return bytes(stream.read())
+        except FileNotFoundError:
+            raise StoreError(
+                f"media {digest[:12]} is not in the store at {self.root}; run `wildrf fetch`"
+            ) from None
+
+    def has(self, digest: str) -> bool:
+        """Whether `digest` is here."""
+        info = self.filesystem.get_file_info(self.path(digest))
+        return bool(info.type == fs.FileType.File)
+
+    def path(self, digest: str) -> str:
+        """Where `digest` lies in the filesystem, whether it is there or not.
+
+        Raises:
+            StoreError: if `digest` is not a SHA-256 in hex.
+        """
+        if not _DIGEST.fullmatch(digest):
+            raise StoreError(f"{digest!r} is no digest; expected 64 hexadecimal digits")
+        return f"{self.root}/{digest[:2]}/{digest[2:4]}/{digest}"
+
+    def local_path(self, digest: str) -> Path | None:
+        """The path of `digest` on this machine, None where the store is not a local folder."""
+        if not isinstance(self.filesystem, fs.LocalFileSystem):
+            return None
+        return Path(self.path(digest))
+
+    def digests(self) -> Iterator[str]:
+        """Every digest in the store, in order."""
+        selector = fs.FileSelector(self.root, allow_not_found=True, recursive=True)
+        names = (i.base_name for i in self.filesystem.get_file_info(selector) if i.is_file)
+        yield from sorted(name for name in names if _DIGEST.fullmatch(name))
+
+    def _write(self, digest: str, data: bytes) -> None:
+        place = self.path(digest)
+        waiting = f"{self.root}/.incoming/{digest}-{os.getpid()}-{secrets.token_hex(4)}"
+        try:
+            self.filesystem.create_dir(f"{self.root}/.incoming", recursive=True)
+            self.filesystem.create_dir(place.rpartition("/")[0], recursive=True)
+            with self.filesystem.open_output_stream(waiting, compression=None) as stream:
+                stream.write(data)
+            self.filesystem.move(waiting, place)
+        except OSError as error:
+            raise StoreError(
+                f"media cannot be written to {self.root}: {error}; free some space or mend its permissions"
+            ) from error

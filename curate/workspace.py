@@ -1,0 +1,136 @@
+"""A workspace on disk: its policy, catalog, media store and secret, found and opened.
+
+``my-set/wildrf.toml`` is the policy, ``catalog.duckdb`` the rows, ``media/`` the bytes, ``secret.key`` the
+key of every author's hash. The secret stays in the workspace and is never printed.
+"""
+
+import os
+import secrets
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+
+from curate.catalog import Catalog
+from curate.store import MediaStore
+from schemas.errors import InputError, PolicyError
+from schemas.policy import Policy, parse_policy
+
+POLICY = "wildrf.toml"
+SECRET = "secret.key"  # noqa: S105 - the name of the file, not what is in it
+IGNORED = "catalog.duckdb*\nmedia/\nreleases/\nruns/\nsecret.key\n*.html\n"
+"""What git should not track of a workspace: bytes, personal data by hash, and the key to them."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One set in the making."""
+
+    root: Path
+    policy: Policy
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The rows."""
+        return Catalog(self.root / "catalog.duckdb")
+
+    @cached_property
+    def store(self) -> MediaStore:
+        """The bytes."""
+        return MediaStore.at(self.policy.media, self.root)
+
+    @cached_property
+    def secret(self) -> bytes:
+        """The key that author hashes are made with.
+
+        Raises:
+            InputError: if it is gone: new hashes would not match the old ones.
+        """
+        path = self.root / SECRET
+        try:
+            return bytes.fromhex(path.read_text().strip())
+        except (OSError, ValueError):
+            raise InputError(
+                f"{path} is missing or damaged; restore it from a backup: without it, authors met before "
+                "would not be recognised again"
+            ) from None
+
+    @property
+    def releases(self) -> Path:
+        """Where releases are written."""
+        return self.root / "releases"
+
+    @property
+    def runs(self) -> Path:
+        """Where detectors are written."""
+        return self.root / "runs"
+
+
+def create_workspace(root: Path) -> Workspace:
+    """Make a workspace in `root`, with a commented policy; finish one that was left half made.
+
+    Raises:
+        InputError: if `root` already is a workspace, or is not a folder.
+    """
+    if root.exists() and not root.is_dir():
+        raise InputError(f"{root} is a file; expected a folder, new or empty")
+    if (root / POLICY).exists():
+        raise InputError(f"{root} already is a workspace; use another folder, or work in this one")
+    root.mkdir(parents=True, exist_ok=True)
+    _write_secret(root / SECRET)
+    (root / ".gitignore").write_text(IGNORED)
+    Catalog(root / "catalog.duckdb").create()
+    # The policy comes last: a folder without one is no workspace, and init can be run again.
+    text = files("curate").joinpath("wildrf.toml").read_text(encoding="utf-8")
+    waiting = root / f".{POLICY}"
+    waiting.write_text(text.replace("NAME", _name_of(root)), encoding="utf-8")
+    waiting.replace(root / POLICY)
+    return open_workspace(root)
+
+
+def open_workspace(root: Path) -> Workspace:
+    """The workspace in `root`; an older catalog is brought up to date.
+
+    Raises:
+        InputError: if `root` is no workspace.
+        PolicyError: if its policy cannot be followed.
+    """
+    path = root / POLICY
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(
+            f"{root} is no workspace: it holds no {POLICY}; make one with `wildrf init {root}`"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise PolicyError(f"{path} cannot be read: {error}; expected UTF-8 text") from None
+    return Workspace(root, parse_policy(text, str(path)))
+
+
+def find_workspace(start: Path) -> Workspace:
+    """The workspace in `start` or the nearest folder above it.
+
+    Raises:
+        InputError: if there is none.
+    """
+    for folder in (start, *start.parents):
+        if (folder / POLICY).is_file():
+            return open_workspace(folder)
+    raise InputError(
+        f"no {POLICY} in {start} or above it; go to a workspace, name one with --workspace, "
+        "or make one with `wildrf init DIR`"
+    )
+
+
+def _write_secret(path: Path) -> None:
+    if path.exists():
+        return
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(secrets.token_hex(32) + "\n")
+
+
+def _name_of(root: Path) -> str:
+    """A release name made of the folder's: lower case, with anything else as a dash."""
+    name = "".join(c if c.isascii() and c.isalnum() else "-" for c in root.resolve().name.lower())
+    return name.strip("-") or "my-set"

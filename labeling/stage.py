@@ -1,0 +1,120 @@
+"""Label: votes become rows, rows become labels. The one place where labeling meets the catalog."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from curate.catalog import insert, select
+from curate.stages import Identity, digest_of, record_run
+from curate.stages.splitting import LABELS
+from curate.workspace import Workspace
+from labeling.consensus import METHOD, decide
+from labeling.tasks import Refused, from_export
+from schemas.records import Annotation
+
+BATCH = 2000
+"""Tasks per commit."""
+
+TO_LABEL = """
+    SELECT i.digest, i.format FROM image i
+    LEFT JOIN current_group g ON g.digest = i.digest
+    WHERE i.error IS NULL AND coalesce(g.canonical, true)
+    ORDER BY hash(i.digest), i.digest
+"""
+"""One image per picture, in an order that tells annotators nothing."""
+
+ALL = "SELECT * FROM annotation ORDER BY annotation_id, revision"
+
+
+@dataclass(slots=True)
+class Intake:
+    """What an import brought."""
+
+    tasks: int = 0
+    annotations: int = 0
+    new: int = 0
+    unknown_images: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+def images_to_label(workspace: Workspace) -> list[dict[str, Any]]:
+    """Digest and format of every image that people should see: one per picture, decodable."""
+    return workspace.catalog.rows(TO_LABEL)
+
+
+def take_in(workspace: Workspace, tasks: Iterable[dict[str, Any]], project: str) -> dict[str, Any]:
+    """Add the annotations of exported tasks, then decide every label again.
+
+    A vote that is already here is left alone, so taking the same export in twice changes nothing. A vote
+    for an image that the catalog does not know is kept and counted.
+    """
+    intake = Intake()
+    waiting: list[Annotation] = []
+    for task in tasks:
+        intake.tasks += 1
+        for row in from_export(task, secret=workspace.secret, project=project):
+            if isinstance(row, Refused):
+                intake.refused[row.reason] += 1
+            else:
+                waiting.append(row)
+        if len(waiting) >= BATCH:
+            _keep(workspace, waiting, intake)
+    _keep(workspace, waiting, intake)
+    return {
+        "tasks": intake.tasks,
+        "annotations": intake.annotations,
+        "new": intake.new,
+        "refused": dict(sorted(intake.refused.items())),
+        "unknown_images": intake.unknown_images,
+        **decide_labels(workspace),
+    }
+
+
+def decide_labels(workspace: Workspace) -> dict[str, Any]:
+    """Aggregate every annotation into one label per image; equal annotations give the same version."""
+    policy = workspace.policy.labeling
+    rule = {"min_votes": policy.min_votes, "min_agreement": policy.min_agreement}
+    with workspace.catalog.writing() as db:
+        rows = select(db, ALL).to_pylist()
+        annotations = [Annotation(**{**row, "ticks": tuple(row["ticks"])}) for row in rows]
+        identity = Identity(LABELS, rule, digest_of([METHOD, rows]))
+        verdicts = list(decide(annotations, policy, identity.run_id))
+        insert(db, "label", verdicts)
+        counts = {
+            "labelled": len(verdicts),
+            "real": sum(v.decision == 0 for v in verdicts),
+            "fake": sum(v.decision == 1 for v in verdicts),
+            "undecided": sum(v.decision is None for v in verdicts),
+        }
+        record_run(db, identity, counts, 0.0)
+    return counts
+
+
+def label_status(workspace: Workspace) -> dict[str, Any]:
+    """How far labelling is, from the catalog alone."""
+    with workspace.catalog.reading() as db:
+        to_label = len(select(db, TO_LABEL))
+        pushed = select(db, "SELECT count(DISTINCT digest) AS n FROM task")["n"][0].as_py()
+        votes = select(
+            db,
+            "SELECT count(DISTINCT annotation_id) AS annotations, "
+            "count(DISTINCT annotator) AS annotators FROM annotation",
+        ).to_pylist()[0]
+        decided = select(
+            db,
+            "SELECT count(*) FILTER (decision = 0) AS real, count(*) FILTER (decision = 1) AS fake, "
+            "count(*) FILTER (decision IS NULL) AS undecided FROM current_label",
+        ).to_pylist()[0]
+    return {"images": to_label, "tasks": pushed, **votes, **decided}
+
+
+def _keep(workspace: Workspace, waiting: list[Annotation], intake: Intake) -> None:
+    if not waiting:
+        return
+    with workspace.catalog.writing() as db:
+        known = set(select(db, "SELECT digest FROM image")["digest"].to_pylist())
+        intake.new += insert(db, "annotation", waiting)
+    intake.annotations += len(waiting)
+    intake.unknown_images += sum(row.digest not in known for row in waiting)
+    waiting.clear()

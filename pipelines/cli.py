@@ -1,0 +1,751 @@
+"""The command line: one function per verb, each of which parses, calls one function and shows the result.
+
+Human text goes to stderr; with ``--json``, stdout gets one JSON document (or JSON lines) and nothing else.
+Exit codes: 0 fine, 1 a gate said no, 2 bad input or usage. Nothing heavy is imported before a verb runs.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.output import Output
+
+HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+app = typer.Typer(
+    name="wildrf",
+    help="Grow, audit and release real-versus-AI image sets, and train LaDeDa on them.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings=HELP,
+)
+label = typer.Typer(
+    no_args_is_help=True,
+    help="Have people decide: Label Studio round trip, or plain files.",
+    context_settings=HELP,
+)
+app.add_typer(label, name="label")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+WorkspaceDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--workspace",
+        metavar="DIR",
+        help="The workspace; default: the nearest wildrf.toml upwards.",
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", metavar="N", help="Processes; default: one per core.")
+]
+EngineName = Annotated[
+    str, typer.Option("--engine", metavar="local|dask", help="Where images are processed.")
+]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", metavar="ADDRESS", help="A running Dask scheduler.")
+]
+Folder = Annotated[
+    Path, typer.Argument(metavar="DIR", help="A folder with 0_real and 1_fake leaves.")
+]
+
+
+@app.callback()
+def everything(
+    context: typer.Context,
+    workspace: WorkspaceDir = None,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    """Options that stand before the verb."""
+    context.obj = workspace
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"wildrf {installed('wildrf')}")
+        raise typer.Exit
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    as_json: Json = False,
+) -> None:
+    """Make a workspace with a commented wildrf.toml.
+
+    Example: wildrf init my-set
+    """
+    from pipelines import grow
+
+    result = grow.init(directory)
+    show(result, grow.init_lines(result), as_json)
+
+
+@app.command()
+def doctor(context: typer.Context, workspace: WorkspaceDir = None, as_json: Json = False) -> None:
+    """Check versions, disk, Label Studio, torch device, catalog and store.
+
+    Example: wildrf doctor --workspace my-set
+    """
+    import os
+
+    from pipelines import doctor as verb
+    from schemas.errors import InputError
+
+    try:
+        found = opened(context, workspace)
+    except InputError:
+        if workspace or context.obj:
+            raise
+        found = None
+    result = verb.examine(found, dict(os.environ))
+    show(result, verb.lines(result), as_json, passes=result["ok"])
+
+
+@app.command()
+def collectors(as_json: Json = False) -> None:
+    """List the platforms and export formats that can be collected.
+
+    Example: wildrf collectors --json
+    """
+    from pipelines import grow
+
+    result = grow.collectors()
+    show(result, grow.collectors_lines(result), as_json)
+
+
+@app.command()
+def collect(
+    context: typer.Context,
+    exports: Annotated[
+        list[Path], typer.Argument(metavar="EXPORT...", help="Files, folders or archives.")
+    ],
+    platform: Annotated[
+        str | None, typer.Option("--platform", metavar="P", help="If it cannot be guessed.")
+    ] = None,
+    workspace: WorkspaceDir = None,
+    as_json: Json = False,
+) -> None:
+    """Read platform exports: posts and the images they carry.
+
+    Example: wildrf collect RS_2026-01.zst twitter-2026-01-15.zip
+    """
+    from pipelines import grow
+
+    with working() as progress:
+        result = grow.collect(opened(context, workspace), exports, platform, progress)
+    show(result, grow.collect_lines(result), as_json)
+
+
+@app.command()
+def fetch(context: typer.Context, workspace: WorkspaceDir = None, as_json: Json = False) -> None:
+    """Bring remote and in-export media into the store, byte for byte.
+
+    Example: wildrf fetch
+    """
+    from pipelines import grow
+
+    with working() as progress:
+        result = grow.fetch(opened(context, workspace), progress)
+    show(result, grow.fetch_lines(result), as_json)
+
+
+@app.command()
+def probe(
+    context: typer.Context,
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="[PATH]...", help="Images or folders.")
+    ] = None,
+    workers: Workers = None,
+    engine: EngineName = "local",
+    scheduler: Scheduler = None,
+    workspace: WorkspaceDir = None,
+    as_json: Json = False,
+) -> None:
+    """Read file facts: of the workspace's images, or (as JSON lines) of any path.
+
+    Example: wildrf probe photos/ --json
+    """
+    from pipelines import examine
+    from pipelines.engines import open_engine
+
+    with open_engine(engine, workers=workers, scheduler=scheduler) as images:
+        if paths:
+            show_rows(examine.probe_paths(paths, images), examine.probe_line, as_json)
+            return
+        with working() as progress:
+            result = examine.probe_workspace(opened(context, workspace), images, progress)
+    show(result, examine.probe_lines(result), as_json)
+
+
+@app.command()
+def dedupe(
+    context: typer.Context,
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="Any folder of images.")
+    ] = None,
+    distance: Annotated[
+        int, typer.Option("--distance", min=0, max=16, help="Bits, on a folder.")
+    ] = 8,
+    workers: Workers = None,
+    engine: EngineName = "local",
+    scheduler: Scheduler = None,
+    workspace: WorkspaceDir = None,
+    as_json: Json = False,
+) -> None:
+    """Find copies of the same picture: in the workspace, or in any folder.
+
+    Example: wildrf dedupe photos/ --json
+    """
+    from pipelines import examine
+    from pipelines.engines import open_engine
+
+    if directory is not None:
+        with open_engine(engine, workers=workers, scheduler=scheduler) as images:
+            result = examine.dedupe_folder(directory, images, distance)
+    else:
+        with working() as progress:
+            result = examine.dedupe_workspace(opened(context, workspace), progress)
+    show(result, examine.dedupe_lines(result), as_json)
+
+
+@app.command()
+def split(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The release to assign.")],
+    workspace: WorkspaceDir = None,
+    as_json: Json = False,
+) -> None:
+    """Assign whole groups to train, val and test by the policy's protocol.
+
+    Example: wildrf split v1
+    """
+    from pipelines import grow
+
+    result = grow.split(opened(context, workspace), name)
+    show(result, grow.split_lines(result), as_json)
+
+
+Release = Annotated[
+    str | None,
+    typer.Option("--release", metavar="NAME", help="A release of the workspace, instead of DIR."),
+]
+OptionalFolder = Annotated[
+    Path | None, typer.Argument(metavar="[DIR]", help="A folder with 0_real and 1_fake leaves.")
+]
+
+
+@app.command()
+def check(
+    context: typer.Context,
+    directory: OptionalFolder = None,
+    release: Release = None,
+    distance: Annotated[int | None, typer.Option("--distance", min=0, max=16, help="Bits.")] = None,
+    workers: Workers = None,
+    engine: EngineName = "local",
+    scheduler: Scheduler = None,
+    workspace: WorkspaceDir = None,
+    as_json: Json = False,
+) -> None:
+    """Look for leaks across splits; exit code 1 if there is one.
+
+    Example: wildrf check path/to/WildRF
+    """
+    from pipelines import judge
+    from schemas.policy import SplitPolicy
+
+    bits = distance if distance is not None else SplitPolicy().check_distance_bits
+    items, _ = surveyed(context, directory, release, workspace, (engine, workers, scheduler))
+    result = judge.check(items, bits)
+    show(result, judge.check_lines(result), as_json, passes=result["clean"])
+
+
+@app.command()
+def audit(
+    context: typer.Context,
+    directory: OptionalFolder = None,
+    release: Release = None,
+    report: Annotated[
+        Path, typer.Option("--report", metavar="FILE", help="Where the page goes.")
+    ] = Path("audit.html"),
+    gate: Annotated[
+        float, typer.Option("--gate", min=0.5, max=1, help="Highest AUC that passes.")
+    ] = 0.60,
+    workers: Workers = None,
+    engine: EngineName = "local",
+    scheduler: Scheduler = None,
+    workspace: WorkspaceDir = None,
+    as_json: Json = False,
+) -> None:
+    """Measure shortcuts: can file facts alone tell real from fake? Exit code 1 if so.
+
+    Example: wildrf audit path/to/WildRF
+    """
+    from pipelines import judge
+    from schemas.policy import DedupePolicy
+
+    items, root = surveyed(context, directory, release, workspace, (engine, workers, scheduler))
+    bits = DedupePolicy().distance_bits
+    result = judge.audit_items(items, gate=gate, distance_bits=bits, root=root, report=report)
+    show(result, judge.audit_lines(result), as_json, passes=result["passes"])
+
+
+@app.command()
+def release(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A release made by `wildrf split`.")],
+    form: Annotated[
+        str, typer.Option("--format", metavar="wildrf", help="Layout on disk.")
+    ] = "wildrf",
+    workspace: WorkspaceDir = None,
+    as_json: Json = False,
+) -> None:
+    """Write a release: WildRF layout, original bytes, manifest.parquet.
+
+    Example: wildrf release v1
+    """
+    from pipelines import grow
+
+    with working() as progress:
+        result = grow.release(opened(context, workspace), name, form, progress)
+    show(result, grow.release_lines(result), as_json)
+
+
+@app.command()
+def why(
+    context: typer.Context,
+    digest: Annotated[
+        str, typer.Argument(metavar="DIGEST", help="The image's SHA-256, or how it begins.")
+    ],
+    workspace: WorkspaceDir = None,
+    as_json: Json = False,
+) -> None:
+    """Tell everything known about one image.
+
+    Example: wildrf why 3f9a12
+    """
+    from pipelines import why as verb
+
+    result = verb.explain(opened(context, workspace), digest)
+    show(result, verb.lines(result), as_json)
+
+
+@app.command()
+def sql(
+    context: typer.Context,
+    statement: Annotated[str, typer.Argument(metavar="SQL", help="Any SELECT on the catalog.")],
+    workspace: WorkspaceDir = None,
+    as_json: Json = False,
+) -> None:
+    """Ask the catalog, read-only.
+
+    Example: wildrf sql "SELECT platform, count(*) FROM post GROUP BY platform"
+    """
+    from pipelines import query
+
+    result = query.ask(opened(context, workspace), statement)
+    show(result, query.lines(result), as_json)
+
+
+@label.command("push")
+def label_push(
+    context: typer.Context, workspace: WorkspaceDir = None, as_json: Json = False
+) -> None:
+    """Show images that have no task yet to annotators; twice changes nothing.
+
+    Example: LABEL_STUDIO_API_KEY=... wildrf label push
+    """
+    import os
+
+    from pipelines import label as verb
+
+    with working() as progress:
+        result = verb.push(opened(context, workspace), os.environ, progress)
+    show(result, verb.lines(result), as_json)
+
+
+@label.command("pull")
+def label_pull(
+    context: typer.Context, workspace: WorkspaceDir = None, as_json: Json = False
+) -> None:
+    """Take in every vote from Label Studio, once each.
+
+    Example: LABEL_STUDIO_API_KEY=... wildrf label pull
+    """
+    import os
+
+    from pipelines import label as verb
+
+    result = verb.pull(opened(context, workspace), os.environ)
+    show(result, verb.lines(result), as_json)
+
+
+File = Annotated[Path, typer.Argument(metavar="FILE")]
+
+
+@label.command("import")
+def label_import(
+    context: typer.Context, file: File, workspace: WorkspaceDir = None, as_json: Json = False
+) -> None:
+    """Take in the votes of a Label Studio JSON export.
+
+    Example: wildrf label import project-1.json
+    """
+    from pipelines import label as verb
+
+    result = verb.import_file(opened(context, workspace), file)
+    show(result, verb.lines(result), as_json)
+
+
+@label.command("export")
+def label_export(
+    context: typer.Context, file: File, workspace: WorkspaceDir = None, as_json: Json = False
+) -> None:
+    """Write the images to label as a Label Studio task file, without a server.
+
+    Example: wildrf label export tasks.json
+    """
+    from pipelines import label as verb
+
+    result = verb.export_file(opened(context, workspace), file)
+    show(result, verb.lines(result), as_json)
+
+
+@label.command("status")
+def label_status(
+    context: typer.Context, workspace: WorkspaceDir = None, as_json: Json = False
+) -> None:
+    """Say how far labelling is.
+
+    Example: wildrf label status
+    """
+    from pipelines import label as verb
+
+    result = verb.status(opened(context, workspace))
+    show(result, verb.lines(result), as_json)
+
+
+Out = Annotated[
+    Path, typer.Option("--out", metavar="RUN", help="The run's folder; an interrupted run goes on.")
+]
+Checkpoint = Annotated[
+    Path, typer.Argument(metavar="CKPT", help="A checkpoint file or a run folder.")
+]
+Epochs = Annotated[
+    int | None, typer.Option("--epochs", metavar="N", help="At most so many epochs.")
+]
+Size = Annotated[
+    int | None, typer.Option("--size", metavar="PX", help="Side images are resized to.")
+]
+Crop = Annotated[int | None, typer.Option("--crop", metavar="PX", help="Side of training crops.")]
+Batch = Annotated[int | None, typer.Option("--batch", metavar="N", help="Images per step.")]
+Rate = Annotated[
+    float | None, typer.Option("--learning-rate", metavar="R", help="Adam's, at the start.")
+]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Of everything random.")]
+Minutes = Annotated[float | None, typer.Option("--max-minutes", metavar="M", help="Time budget.")]
+Device = Annotated[
+    str | None, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")
+]
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    directory: Folder,
+    out: Out,
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            "--detector",
+            metavar="NAME",
+            help="ladeda5, ladeda9, ladeda17, ladeda33 or tiny-ladeda.",
+        ),
+    ] = None,
+    epochs: Epochs = None,
+    size: Size = None,
+    crop: Crop = None,
+    batch: Batch = None,
+    learning_rate: Rate = None,
+    seed: Seed = None,
+    max_minutes: Minutes = None,
+    device: Device = None,
+    workspace: WorkspaceDir = None,
+    as_json: Json = False,
+) -> None:
+    """Train a detector on a folder in WildRF layout; the paper's recipe is the default.
+
+    Example: wildrf train releases/v1 --out runs/v1 --max-minutes 20
+    """
+    from pipelines import detect
+    from train.training import train_detector
+
+    recipe = detect.recipe_with(
+        recipe_of(context, workspace), detector=detector, epochs=epochs, size=size, crop=crop, batch=batch,
+        learning_rate=learning_rate, seed=seed, max_minutes=max_minutes, device=device,
+    )  # fmt: skip
+    told = Output(as_json)
+    result = train_detector(
+        directory, out, recipe, on_epoch=lambda report: told.say(detect.say_epoch(report))
+    ).to_dict()
+    show(result, detect.train_lines(result), as_json)
+
+
+@app.command()
+def distill(
+    context: typer.Context,
+    teacher: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The teacher: a run folder or checkpoint.")
+    ],
+    out: Out,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Images to learn from; default: the teacher's."),
+    ] = None,
+    detector: Annotated[
+        str, typer.Option("--detector", metavar="NAME", help="The student.")
+    ] = "tiny-ladeda",
+    epochs: Epochs = None,
+    seed: Seed = None,
+    max_minutes: Minutes = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Teach a small detector what a large one sees, patch by patch.
+
+    Example: wildrf distill runs/v1 --out runs/v1-tiny
+    """
+    from pipelines import detect
+
+    told = Output(as_json)
+    result = detect.distill_run(
+        teacher, out, data, lambda report: told.say(detect.say_epoch(report)),
+        detector=detector, epochs=epochs, seed=seed, max_minutes=max_minutes, device=device,
+    )  # fmt: skip
+    show(result, detect.train_lines(result), as_json)
+
+
+@app.command()
+def evaluate(
+    checkpoint: Checkpoint,
+    directory: Folder,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Where scores.parquet goes; default: nowhere."),
+    ] = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a detector per platform and in the mean, with intervals.
+
+    Example: wildrf evaluate runs/v1 releases/v1
+    """
+    from pipelines import detect
+
+    result = detect.evaluate_folder(detect.checkpoint_of(checkpoint), directory, out, device)
+    show(result, detect.evaluate_lines(result), as_json)
+
+
+@app.command()
+def predict(
+    checkpoint: Checkpoint,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images or folders.")],
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Score images: JSON lines with path, logit and score (1 is fake).
+
+    Example: wildrf predict runs/v1 photo.jpg --json
+    """
+    from pipelines import detect
+
+    rows = detect.predict_paths(detect.checkpoint_of(checkpoint), paths, device)
+    show_rows(rows, detect.predict_line, as_json)
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+    workers: Workers = None,
+    engine: EngineName = "local",
+    scheduler: Scheduler = None,
+    workspace: WorkspaceDir = None,
+    as_json: Json = False,
+) -> None:
+    """Do every stage of the workspace's policy, each only what is missing.
+
+    Example: wildrf run --workspace my-set
+    """
+    from pipelines import whole_run
+    from pipelines.engines import open_engine
+
+    told = Output(as_json)
+    with open_engine(engine, workers=workers, scheduler=scheduler) as images, working() as progress:
+        state = whole_run.Context(opened(context, workspace), images, progress, told.say)
+        if dry_run:
+            result = whole_run.plan(state, whole_run.STAGES)
+            show(result, [f"{s['name']}: {s['does']}" for s in result["stages"]], as_json)
+            return
+        result = whole_run.run_stages(state, whole_run.STAGES)
+    show(result, [], as_json, passes=state.results["audit"]["passes"])
+
+
+@app.command()
+def demo(
+    directory: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Where the demo lives.")
+    ] = Path("demo"),
+    images: Annotated[
+        int, typer.Option("--images", min=40, help="Distinct pictures in the world.")
+    ] = 240,
+    seed: Annotated[int, typer.Option("--seed", help="Of the whole world.")] = 0,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Build a small simulated world, run everything on it, and write report.html.
+
+    Example: wildrf demo demo
+    """
+    from pipelines import demo as verb
+    from pipelines.engines import open_engine
+
+    told = Output(as_json)
+    with open_engine("local", workers=workers) as pool, working() as progress:
+        result = verb.run(
+            directory, images=images, seed=seed, engine=pool, progress=progress, say=told.say
+        )
+    show(result, verb.lines(result), as_json, passes=result["agrees"])
+
+
+NOT_YET = (
+    "equalize", "verify", "diff", "forget", "stress", "calibrate", "explain", "export-onnx", "monitor",
+)  # fmt: skip
+"""Verbs of the contract that are still to come: they say so, and are not listed."""
+
+
+def _not_yet(name: str) -> None:
+    @app.command(
+        name,
+        hidden=True,
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
+    def later() -> None:
+        from schemas.errors import InputError
+
+        raise InputError(f"`wildrf {name}` is not yet here; `wildrf -h` lists what is")
+
+
+for _name in NOT_YET:
+    _not_yet(_name)
+
+
+def opened(context: typer.Context, workspace: Path | None) -> Any:
+    """The workspace that was named, before or after the verb, or the nearest one upwards."""
+    from curate.workspace import find_workspace, open_workspace
+
+    named = workspace or context.obj
+    return open_workspace(named) if named else find_workspace(Path.cwd())
+
+
+def working() -> Any:
+    """Progress on stderr."""
+    from pipelines.progress import open_progress
+
+    return open_progress()
+
+
+def recipe_of(context: typer.Context, workspace: Path | None) -> Any:
+    """The training recipe: of the workspace that was named, else the paper's."""
+    from schemas.policy import TrainPolicy
+
+    named = workspace or context.obj
+    return opened(context, workspace).policy.train if named else TrainPolicy()
+
+
+def surveyed(
+    context: typer.Context,
+    directory: Path | None,
+    release: str | None,
+    workspace: Path | None,
+    engine: tuple[str, int | None, str | None],
+) -> tuple[Any, Path | None]:
+    """The images to judge, from a folder or a release, and where their files are."""
+    from pipelines import judge
+    from pipelines.engines import open_engine
+    from schemas.errors import InputError
+
+    if (directory is None) == (release is None):
+        raise InputError("name one of DIR and --release NAME; a folder needs no workspace")
+    if release is not None:
+        found = opened(context, workspace)
+        root = found.releases / release
+        return judge.survey_catalog(found, release), root if root.is_dir() else None
+    assert directory is not None
+    name, workers, scheduler = engine
+    with open_engine(name, workers=workers, scheduler=scheduler) as images, working() as progress:
+        return judge.survey_folder(directory, images, progress), directory
+
+
+def show(result: Any, lines: list[str], as_json: bool, *, passes: bool = True) -> None:
+    """One result: JSON on stdout or lines on stderr; exit code 1 where a gate said no."""
+    output = Output(as_json)
+    output.result(result)
+    if not as_json:
+        output.say(*lines)
+    if not passes:
+        raise typer.Exit(1)
+
+
+def show_rows(rows: Any, line: Any, as_json: bool) -> None:
+    """Many results: JSON lines on stdout, or a line each on stderr."""
+    output = Output(as_json)
+    for row in rows:
+        if as_json:
+            output.row(row)
+        else:
+            output.say(line(row))
+
+
+def main() -> None:
+    """Run the command line; an expected error is one line on stderr and its own exit code."""
+    from schemas.errors import GateError, WildrfError
+
+    try:
+        code = app(standalone_mode=False)
+    except GateError as error:
+        sys.exit(_fail(str(error), error.exit_code))
+    except WildrfError as error:
+        sys.exit(_fail(str(error), error.exit_code))
+    except typer.TyperException as error:
+        sys.exit(_fail(_usage(error), 2))
+    except KeyboardInterrupt:
+        sys.exit(_fail("interrupted; what is done is kept, run the same command to go on", 130))
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except MemoryError:
+        sys.exit(_fail("out of memory; use fewer --workers or a smaller batch", 2))
+    except OSError as error:
+        sys.exit(
+            _fail(
+                f"{error.filename or 'the system'}: {error.strerror or error}; mend that and run again",
+                2,
+            )
+        )
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> int:
+    line = " ".join(message.split())
+    print(f"error: {line}", file=sys.stderr)  # noqa: T201 - the one place where errors are told
+    return code
+
+
+def _usage(error: Any) -> str:
+    """A usage error and where to read on."""
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    context = getattr(error, "ctx", None)
+    verb = context.command_path if context is not None else "wildrf"
+    return f"{message} Try `{verb} -h`."

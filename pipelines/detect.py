@@ -1,0 +1,153 @@
+"""The verbs of the detector: train, distill, evaluate, predict."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from curate.workspace import Workspace
+from pipelines.output import table
+from schemas.errors import InputError
+from schemas.policy import TrainPolicy
+from schemas.records import Score
+
+
+def recipe_with(recipe: TrainPolicy, **asked: Any) -> TrainPolicy:
+    """`recipe` with what the command line asks for; None leaves a field as it is.
+
+    Raises:
+        InputError: if a value cannot be used.
+    """
+    given = {k: v for k, v in asked.items() if v is not None}
+    values = {f.name: getattr(recipe, f.name) for f in fields(recipe)} | given
+    try:
+        return TypeAdapter(TrainPolicy).validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0]).replace("_", "-")
+        raise InputError(f"--{name} is {first['input']!r}; {first['msg'].lower()}") from None
+
+
+def checkpoint_of(path: Path) -> Path:
+    """The checkpoint at `path`: the file itself, or that of a run folder.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if path.is_dir():
+        path = path / "checkpoint.pt"
+    if not path.is_file():
+        raise InputError(
+            f"{path} does not exist; expected a checkpoint file, or the folder of a finished run"
+        )
+    return path
+
+
+def say_epoch(report: Any) -> str:
+    """One line per epoch."""
+    val = report.val
+    auc = "" if val.get("auc") is None else f", AUC {val['auc']:.3f}"
+    return (
+        f"epoch {report.epoch}: train loss {report.train_loss:.4f}, val accuracy {val['acc']:.3f}"
+        f"{auc} (n={val['n']}), {report.seconds:.0f} s"
+    )
+
+
+def train_lines(result: dict[str, Any]) -> list[str]:
+    """What came of a training."""
+    val = result["val"]
+    return [
+        f"{result['epochs']} epochs in {result['seconds']:.0f} s, stopped: {result['stopped']}",
+        f"validation (n={val['n']}): {_metric(val, 'acc')}, {_metric(val, 'ap')}, {_metric(val, 'auc')}",
+        *(f"skipped {s['path']}: {s['reason']}" for s in result["skipped"][:10]),
+        f"checkpoint: {result['checkpoint']}",
+    ]
+
+
+def evaluate_lines(result: dict[str, Any]) -> list[str]:
+    """The table per platform, and the mean."""
+    rows = [
+        [name, str(p["n"]), *(_metric(p, key, named=False) for key in ("acc", "ap", "auc"))]
+        for name, p in result["platforms"].items()
+    ]
+    mean = result["mean"]
+    rows.append(["mean", "", *(_number(mean[key]) for key in ("acc", "ap", "auc"))])
+    return table(rows, ["platform", "n", "ACC", "AP", "AUC"])
+
+
+def predict_line(row: dict[str, Any]) -> str:
+    """One image for people."""
+    if "error" in row:
+        return f"{row['path']}: {row['error']}"
+    return f"{row['score']:.4f}  {row['path']}"
+
+
+def _metric(values: dict[str, Any], key: str, *, named: bool = True) -> str:
+    interval = (values.get("ci") or {}).get(key)
+    inside = f" [{_number(interval[0])}, {_number(interval[1])}]" if interval else ""
+    return f"{key.upper() + ' ' if named else ''}{_number(values[key])}{inside}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def distill_run(
+    teacher: Path, out: Path, data: Path | None, on_epoch: Any, **asked: Any
+) -> dict[str, Any]:
+    """Distil `teacher` into `out`, on its own training data unless told otherwise.
+
+    Raises:
+        InputError: if it is not known what the teacher learnt from.
+    """
+    from train.distill import distill
+
+    checkpoint = checkpoint_of(teacher)
+    record = checkpoint.with_name("config.json")
+    known = json.loads(record.read_text()) if record.is_file() else {}
+    root = data or (Path(known["data"]["root"]) if known.get("data", {}).get("root") else None)
+    if root is None:
+        raise InputError(
+            f"{teacher} does not say what it was trained on; name the images with --data DIR"
+        )
+    recipe = TypeAdapter(TrainPolicy).validate_python(known.get("recipe", {}))
+    student = recipe_with(
+        replace(recipe, representation=None, epochs=TrainPolicy().epochs), **asked
+    )
+    return distill(checkpoint, root, out, student, on_epoch=on_epoch).to_dict()
+
+
+def evaluate_folder(
+    checkpoint: Path, root: Path, out: Path | None, device: str | None
+) -> dict[str, Any]:
+    """A checkpoint's numbers on a folder."""
+    from train.evaluate import evaluate
+
+    return evaluate(checkpoint, root, out=out, device=device or "auto")
+
+
+def predict_paths(
+    checkpoint: Path, paths: list[Path], device: str | None
+) -> Iterator[dict[str, Any]]:
+    """Scores of files and folders."""
+    from train.predict import predict
+
+    return predict(checkpoint, paths, device=device or "auto")
+
+
+def evaluate_run(checkpoint: Path, root: Path, out: Path, workspace: Workspace) -> dict[str, Any]:
+    """A checkpoint's numbers on a release; its scores go to the catalog, so that `why` can tell them."""
+    import pyarrow.parquet as pq
+
+    result = evaluate_folder(checkpoint, root, out / "evaluation", None)
+    scores = pq.read_table(out / "evaluation" / "scores.parquet")
+    model = result["checkpoint"]["sha256"]
+    rows = [
+        Score(model=model, digest=row["sha256"], logit=row["logit"])
+        for row in scores.select(["sha256", "logit"]).to_pylist()
+    ]
+    workspace.catalog.add("score", rows, replace=True)
+    return result

@@ -1,0 +1,72 @@
+"""How a verb shows its result: lines for people on stderr, JSON for programs on stdout."""
+
+import json
+import math
+import sys
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+
+class Output:
+    """Where one verb writes."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def say(self, *lines: str) -> None:
+        """Lines for people."""
+        for line in lines:
+            print(line, file=sys.stderr)  # noqa: T201 - this is the printer
+
+    def result(self, value: Any) -> None:
+        """The verb's one JSON document, if that was asked for."""
+        if self.as_json:
+            sys.stdout.write(to_json(value, indent=1) + "\n")
+
+    def row(self, value: Any) -> None:
+        """One JSON line of a verb that gives many."""
+        sys.stdout.write(to_json(value) + "\n")
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Strict JSON: no NaN, times in ISO 8601, paths as text."""
+    return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, str | int | bool) or value is None:
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Iterable):
+        return [_plain(v) for v in value]
+    return str(value)
+
+
+def table(rows: list[list[str]], header: list[str]) -> list[str]:
+    """Rows as aligned lines; numbers to the right."""
+    cells = [header, *rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    numeric = [all(_is_number(row[i]) for row in rows) for i in range(len(header))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
+
+
+def _is_number(cell: str) -> bool:
+    return bool(cell) and cell.replace(",", "").replace(".", "").replace("-", "").isdigit()

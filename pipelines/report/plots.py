@@ -1,0 +1,234 @@
+"""Plots as inline SVG: same values, same bytes.
+
+Text takes the page's own colour, so a plot reads in light and dark and in print. Colours are Okabe
+and Ito's (https://jfly.uni-koeln.de/color/), told apart by the colour-blind; real is always blue,
+fake always vermilion.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Floats = NDArray[np.float64]
+
+REAL, FAKE, GATE, GREEN, PURPLE, ORANGE = (
+    "#0072B2",
+    "#D55E00",
+    "#CC3311",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+)
+CYCLE = (REAL, FAKE, GREEN, PURPLE, ORANGE, "#56B4E9")
+INK = "#010203"
+"""Drawn as the page's text colour: replaced by `currentColor` in the SVG."""
+WIDTH = 7.6
+"""Inches; the page scales it."""
+STYLE: Any = {
+    "svg.hashsalt": "wildrf",
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.grid": False,
+    "legend.frameon": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """One row of a dot plot: a value with its interval."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+def dot_plot(dots: Sequence[Dot], *, gate: float | None = None, label: str = "AUC") -> str:
+    """Values with their intervals, one per row, from the top; 0.5 and the gate are marked."""
+
+    def draw(axes: "Axes") -> None:
+        for row, dot in enumerate(reversed(dots)):
+            over = gate is not None and dot.low > gate
+            color = FAKE if over else REAL
+            axes.plot([dot.low, dot.high], [row, row], color=color, linewidth=2, alpha=0.55)
+            axes.plot([dot.value], [row], "o" if not over else "D", color=color, markersize=6)
+        axes.set_yticks(range(len(dots)), [_short(dot.name) for dot in reversed(dots)])
+        axes.set_ylim(-0.7, len(dots) - 0.3)
+        axes.set_xlim(min(0.38, *(dot.low - 0.02 for dot in dots)), 1.03)
+        axes.axvline(0.5, color=INK, linewidth=0.8, linestyle=(0, (2, 3)))
+        axes.text(0.5, len(dots) - 0.25, "chance", ha="center", va="bottom", fontsize=9)
+        if gate is not None:
+            axes.axvline(gate, color=GATE, linewidth=1.2)
+            axes.text(gate + 0.004, len(dots) - 0.25, f"gate {gate:.2f}", va="bottom", fontsize=9)
+        axes.set_xlabel(label)
+        axes.tick_params(axis="y", length=0)
+
+    return _draw(draw, height=0.9 + 0.29 * len(dots), alt=f"{label} of {len(dots)} rows")
+
+
+def curves(
+    series: Mapping[str, Sequence[float]], *, x_label: str, y_label: str, start: int = 1
+) -> str:
+    """Curves over steps or epochs, one per name; missing steps are NaN."""
+
+    def draw(axes: "Axes") -> None:
+        for n, (name, values) in enumerate(series.items()):
+            steps = range(start, start + len(values))
+            axes.plot(
+                steps,
+                values,
+                label=_short(name),
+                color=CYCLE[n % len(CYCLE)],
+                linestyle=("-", "--", ":")[n % 3],
+                marker="o",
+                markersize=3,
+            )
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.legend()
+
+    return _draw(draw, height=3.2, alt=f"{y_label} over {x_label}")
+
+
+def roc(labels: Sequence[int], scores: Sequence[float]) -> str:
+    """The ROC curve of scores; 1 is fake."""
+    false, hit = roc_points(labels, scores)
+
+    def draw(axes: "Axes") -> None:
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (2, 3)))
+        axes.plot(false, hit, color=FAKE, linewidth=2)
+        axes.set_xlabel("reals called fake")
+        axes.set_ylabel("fakes called fake")
+        axes.set_aspect("equal")
+
+    return _draw(draw, height=4.0, alt="ROC curve")
+
+
+def roc_points(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
+    """False and true positive rates at every threshold from the highest score, from (0, 0) on."""
+    order = np.argsort(-np.asarray(scores, float), kind="stable")
+    ordered, fake = np.asarray(scores, float)[order], np.asarray(labels)[order] == 1
+    last_of_tie = np.append(np.diff(ordered) != 0, True)
+    hit = np.append(0, np.cumsum(fake)[last_of_tie] / max(1, fake.sum()))
+    false = np.append(0, np.cumsum(~fake)[last_of_tie] / max(1, (~fake).sum()))
+    return false, hit
+
+
+def histogram(real: Sequence[float], fake: Sequence[float], *, label: str = "score") -> str:
+    """How the scores of reals and of fakes fall, each as shares of its own number."""
+    edges = np.histogram_bin_edges(np.concatenate([np.asarray(real), np.asarray(fake)]), bins=30)
+
+    def draw(axes: "Axes") -> None:
+        for values, color, name, hatch in ((real, REAL, "real", ""), (fake, FAKE, "fake", "///")):
+            if len(values):
+                weights = np.full(len(values), 1 / len(values))
+                axes.hist(
+                    values,
+                    edges.tolist(),
+                    weights=weights,
+                    color=color,
+                    alpha=0.5,
+                    hatch=hatch,
+                    edgecolor=color,
+                    label=f"{name} (n = {len(values)})",
+                )
+        axes.set_xlabel(label)
+        axes.set_ylabel("share of images")
+        axes.legend()
+
+    return _draw(draw, height=3.0, alt=f"histogram of {label}")
+
+
+def bars(counts: Mapping[str, int], *, label: str = "images") -> str:
+    """Counts as horizontal bars with their numbers, in the order given."""
+
+    def draw(axes: "Axes") -> None:
+        names = list(counts)[::-1]
+        drawn = axes.barh([_short(name) for name in names], [counts[n] for n in names], color=REAL)
+        axes.bar_label(drawn, [f"{counts[n]:,}" for n in names], padding=4, fontsize=9)
+        axes.set_xlabel(label)
+        axes.tick_params(axis="y", length=0)
+        axes.margins(x=0.12)
+
+    return _draw(draw, height=0.8 + 0.3 * len(counts), alt=f"bars of {label}")
+
+
+def paired_bars(real: Mapping[str, float], fake: Mapping[str, float], *, label: str) -> str:
+    """Two bars per value: shares among the reals and among the fakes, in the order of both."""
+    names = list(dict.fromkeys([*real, *fake]))
+
+    def draw(axes: "Axes") -> None:
+        rows = np.arange(len(names))[::-1]
+        for side, color, shift, word in ((real, REAL, 0.2, "real"), (fake, FAKE, -0.2, "fake")):
+            axes.barh(rows + shift, [side.get(n, 0) for n in names], 0.38, color=color, label=word)
+        axes.set_yticks(rows, [_short(name) for name in names])
+        axes.set_xlabel(label)
+        axes.tick_params(axis="y", length=0)
+        axes.legend()
+
+    return _draw(draw, height=0.9 + 0.45 * len(names), alt=label)
+
+
+def calibration(predicted: Sequence[float], observed: Sequence[float]) -> str:
+    """Reliability: the share of fakes observed against the one predicted, per bin."""
+
+    def draw(axes: "Axes") -> None:
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (2, 3)))
+        axes.plot(predicted, observed, "o-", color=REAL)
+        axes.set_xlabel("predicted P(fake)")
+        axes.set_ylabel("observed share of fakes")
+        axes.set_aspect("equal")
+
+    return _draw(draw, height=4.0, alt="calibration")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 34 else f"{name[:33]}…"
+
+
+def _draw(draw: Any, *, height: float, alt: str) -> str:
+    """The SVG of what `draw` puts on the axes it is given."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure.add_subplot())
+        return _inline(_svg_of(figure), alt)
+
+
+def _svg_of(figure: "Figure") -> str:
+    written = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(written, format="svg", transparent=True, metadata=nothing)
+    return written.getvalue()
+
+
+def _inline(svg: str, alt: str) -> str:
+    """The SVG element alone, as wide as its place, its ink the colour of the page's text."""
+    element = svg[svg.index("<svg") :]
+    start, rest = element.split(">", 1)
+    start = re.sub(r' (width|height)="[^"]*"', "", start)
+    element = f'{start} width="100%" role="img" aria-label={quoteattr(alt)}>{rest}'
+    return element.replace(INK, "currentColor")

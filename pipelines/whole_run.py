@@ -1,0 +1,260 @@
+"""Run: every stage of the workspace's policy in order, each doing only what is missing.
+
+Leaks stop the run before anything is released. A shortcut does not: it is measured, told in the audit and in
+the exit code, and the detector's numbers must be read beside it.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from curate.stages import Engine, Progress
+from curate.stages.checking import survey_release
+from curate.stages.collecting import collect_export
+from curate.stages.fetching import fetch_media
+from curate.stages.grouping import dedupe_catalog
+from curate.stages.probing import probe_store
+from curate.stages.releasing import release_catalog
+from curate.stages.splitting import split_catalog
+from curate.workspace import Workspace
+from labeling.stage import take_in
+from labeling.tasks import read_export
+from pipelines import judge
+from schemas.errors import GateError, InputError
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Context:
+    """What a stage is given."""
+
+    workspace: Workspace
+    engine: Engine
+    progress: Progress
+    say: Say
+    simulated: bool = False
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def release(self) -> Path:
+        """The release that this run makes."""
+        return self.workspace.releases / self.workspace.policy.release
+
+    @property
+    def run(self) -> Path:
+        """The detector that this run trains."""
+        policy = self.workspace.policy
+        return self.workspace.runs / f"{policy.release}-{policy.train.detector}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage: its name, what it does in words, and the function."""
+
+    name: str
+    does: str
+    work: Callable[[Context], dict[str, Any]]
+
+
+def run_stages(context: Context, stages: tuple["Stage", ...]) -> dict[str, Any]:
+    """Every stage in turn; how each went and how long it took.
+
+    Raises:
+        GateError: if a gate that must hold said no; what was found is said before.
+    """
+    report = []
+    for stage in stages:
+        began = time.monotonic()
+        result = stage.work(context)
+        seconds = round(time.monotonic() - began, 3)
+        context.results[stage.name] = result
+        report.append({"name": stage.name, "seconds": seconds, **_brief(result)})
+        context.say(f"{stage.name}: {summary(stage.name, result)} ({seconds:.1f} s)")
+        if stage.name == "check" and not result["clean"]:
+            context.say("a leak stops the run: nothing is released")
+            raise GateError("the splits leak; see `wildrf check`")
+    return {"stages": report}
+
+
+def plan(context: Context, stages: tuple["Stage", ...]) -> dict[str, Any]:
+    """What `run` would do, without doing it."""
+    return {"stages": [{"name": s.name, "does": s.does} for s in stages], "dry_run": True}
+
+
+def collect(context: Context) -> dict[str, Any]:
+    """Every export of the policy."""
+    parts = [
+        {"export": path.name, **collect_export(context.workspace, path, None, context.progress)}
+        for path in _named(context.workspace, context.workspace.policy.exports, "exports")
+    ]
+    return {
+        "posts": sum(p["posts"] for p in parts),
+        "media": sum(p["media"] for p in parts),
+        "exports": parts,
+    }
+
+
+def fetch(context: Context) -> dict[str, Any]:
+    """Media into the store."""
+    return fetch_media(context.workspace, context.progress)
+
+
+def probe(context: Context) -> dict[str, Any]:
+    """File facts."""
+    return probe_store(context.workspace, context.engine, context.progress)
+
+
+def dedupe(context: Context) -> dict[str, Any]:
+    """Matches and groups."""
+    return dedupe_catalog(context.workspace, context.progress)
+
+
+def label(context: Context) -> dict[str, Any]:
+    """The votes that the policy names."""
+    totals: dict[str, Any] = {"annotations": 0, "refused": {}}
+    policy = context.workspace.policy.labeling
+    for path in _named(context.workspace, policy.imports, "labeling.imports"):
+        result = take_in(context.workspace, read_export(path), f"file:{path.name}")
+        totals["annotations"] += result["annotations"]
+        totals = {**result, "annotations": totals["annotations"]}
+    return totals
+
+
+def split(context: Context) -> dict[str, Any]:
+    """Who goes where."""
+    return split_catalog(context.workspace, context.workspace.policy.release)
+
+
+def check(context: Context) -> dict[str, Any]:
+    """Leaks of the split, found afresh."""
+    policy = context.workspace.policy
+    items = survey_release(context.workspace, policy.release)
+    return judge.check(items, policy.split.check_distance_bits)
+
+
+def release(context: Context) -> dict[str, Any]:
+    """The folder."""
+    return release_catalog(context.workspace, context.workspace.policy.release, context.progress)
+
+
+def audit(context: Context) -> dict[str, Any]:
+    """Shortcuts of what is released."""
+    policy = context.workspace.policy
+    return judge.audit_items(
+        survey_release(context.workspace, policy.release),
+        gate=policy.gates.shortcut_auc,
+        distance_bits=policy.dedupe.distance_bits,
+        root=context.release,
+        report=context.workspace.root / f"audit-{policy.release}.html",
+        simulated=context.simulated,
+    )
+
+
+def train(context: Context) -> dict[str, Any]:
+    """The detector of the policy."""
+    from pipelines.detect import say_epoch
+    from train.training import train_detector
+
+    result = train_detector(
+        context.release,
+        context.run,
+        context.workspace.policy.train,
+        on_epoch=lambda report: context.say(say_epoch(report)),
+    )
+    return result.to_dict()
+
+
+def evaluate(context: Context) -> dict[str, Any]:
+    """The detector's numbers on every platform; its scores go to the catalog."""
+    from pipelines.detect import evaluate_run
+
+    return evaluate_run(
+        context.run / "checkpoint.pt", context.release, context.run, context.workspace
+    )
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage("collect", "read the exports that the policy names", collect),
+    Stage("fetch", "bring media into the store", fetch),
+    Stage("probe", "read file facts and fingerprints", probe),
+    Stage("dedupe", "find copies and group them", dedupe),
+    Stage("label", "take in votes and decide labels", label),
+    Stage("split", "assign groups to splits", split),
+    Stage("check", "look for leaks; any leak stops the run", check),
+    Stage("release", "write the WildRF folder and its manifest", release),
+    Stage("audit", "measure shortcuts", audit),
+    Stage("train", "train the detector", train),
+    Stage("evaluate", "score every platform", evaluate),
+)
+"""What `wildrf run` does, in order."""
+
+
+def summary(name: str, result: dict[str, Any]) -> str:
+    """One stage's outcome in a few words."""
+    telling = SUMMARIES.get(name)
+    return telling(result) if telling else json.dumps(_brief(result), default=str)[:200]
+
+
+def _placed(result: dict[str, Any]) -> str:
+    placed = [n for s in result["counts"].values() for cell in s.values() for n in cell.values()]
+    return f"{sum(placed)} images placed, {sum(result['dropped'].values())} left out"
+
+
+def _evaluated(result: dict[str, Any]) -> str:
+    cells = (f"{p} AP {_show(v['ap'])} (n={v['n']})" for p, v in result["platforms"].items())
+    return f"mean AP {_show(result['mean']['ap'])}: {', '.join(cells)}"
+
+
+def _show(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+SUMMARIES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "collect": lambda r: (
+        f"{r['posts']} posts with {r['media']} images in {len(r['exports'])} exports"
+    ),
+    "fetch": lambda r: f"{r['ok']} images here, {sum(r['failed'].values())} failed",
+    "probe": lambda r: f"{r['images']} images, {r['broken']} do not decode",
+    "dedupe": lambda r: f"{r['matches']} matches, {r['groups']} groups of copies",
+    "label": lambda r: (
+        f"{r['annotations']} annotations, {r.get('real', 0)} real, {r.get('fake', 0)} fake"
+    ),
+    "split": _placed,
+    "check": lambda r: "no leak" if r["clean"] else f"{len(r['leaks'])} LEAKS",
+    "release": lambda r: f"{r['images']} images, root hash {r['root_hash'][:12]}",
+    "audit": lambda r: f"{r['verdict']}: {r['why']}",
+    "train": lambda r: (
+        f"val AP {_show(r['val']['ap'])} (n={r['val']['n']}) after {r['epochs']} epochs"
+    ),
+    "evaluate": _evaluated,
+}
+
+
+def _named(workspace: Workspace, patterns: tuple[str, ...], key: str) -> Iterator[Path]:
+    """The paths that globs of the policy name, in order.
+
+    Raises:
+        InputError: if a pattern names nothing.
+    """
+    if not patterns:
+        raise InputError(f"wildrf.toml names no {key}; add some, or run the stages one by one")
+    for pattern in patterns:
+        found = (
+            sorted(workspace.root.glob(pattern))
+            if not Path(pattern).is_absolute()
+            else [Path(pattern)]
+        )
+        if not found:
+            raise InputError(
+                f"{key} = {pattern!r} names nothing in {workspace.root}; mend wildrf.toml"
+            )
+        yield from found
+
+
+def _brief(result: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a result that are small."""
+    return {k: v for k, v in result.items() if k not in ("leaks", "features", "matches", "exports")}

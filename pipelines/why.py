@@ -1,0 +1,91 @@
+"""Why: everything known about one image, from the bytes in the export to the split it is in."""
+
+from typing import Any
+
+import duckdb
+
+from curate.catalog import select
+from curate.workspace import Workspace
+from schemas.errors import InputError
+
+QUESTIONS: dict[str, str] = {
+    "image": "SELECT * FROM image WHERE digest = $digest",
+    "posts": """
+        SELECT p.*, m.position, m.url, m.member, m.rendition, m.alt, f.origin, f.attempt, f.served_type
+        FROM fetch f JOIN media m USING (platform, post_id, position)
+        JOIN post p USING (platform, post_id)
+        WHERE f.digest = $digest ORDER BY p.platform, p.post_id""",
+    "exports": """
+        SELECT DISTINCT s.* FROM fetch f JOIN post p USING (platform, post_id)
+        JOIN source s USING (source_id) WHERE f.digest = $digest ORDER BY s.location""",
+    "evidence": "SELECT * FROM evidence WHERE digest = $digest ORDER BY kind, origin",
+    "fingerprints": "SELECT view, printf('%016x', bits) AS bits FROM fingerprint "
+    "WHERE digest = $digest ORDER BY view",
+    "matches": """
+        SELECT CASE WHEN a = $digest THEN b ELSE a END AS other, kind, distance, verified, verdict
+        FROM match WHERE a = $digest OR b = $digest ORDER BY distance, other""",
+    "group": """
+        SELECT g.group_id, g.canonical, g.why, (SELECT list(digest ORDER BY digest)
+        FROM current_group o WHERE o.group_id = g.group_id) AS members
+        FROM current_group g WHERE g.digest = $digest""",
+    "annotations": "SELECT * FROM annotation WHERE digest = $digest ORDER BY at, annotation_id",
+    "label": "SELECT posterior, decision, votes, agreement, method, why FROM current_label "
+    "WHERE digest = $digest",
+    "releases": "SELECT name, split, platform, label, path, why FROM release_item "
+    "WHERE digest = $digest ORDER BY name",
+    "scores": "SELECT model, logit, 1 / (1 + exp(-logit)) AS score FROM score "
+    "WHERE digest = $digest ORDER BY model",
+}
+"""Each part of the answer and the statement that finds it."""
+
+ONE = ("image", "group", "label")
+"""The parts of which there is at most one."""
+
+
+def explain(workspace: Workspace, digest: str) -> dict[str, Any]:
+    """Everything the catalog knows about the image whose digest begins with `digest`.
+
+    Raises:
+        InputError: if no image, or more than one, begins so.
+    """
+    with workspace.catalog.reading() as db:
+        whole = _resolve(db, digest.lower())
+        found = {part: select(db, sql, digest=whole).to_pylist() for part, sql in QUESTIONS.items()}
+    answer: dict[str, Any] = {"digest": whole, "stored": workspace.store.has(whole)}
+    for part, rows in found.items():
+        answer[part] = (rows[0] if rows else None) if part in ONE else rows
+    return answer
+
+
+def lines(answer: dict[str, Any]) -> list[str]:
+    """The answer for people, a part a paragraph."""
+    said = [f"image {answer['digest']}", f"  stored: {'yes' if answer['stored'] else 'NO'}"]
+    for part in QUESTIONS:
+        value = answer[part]
+        rows = value if isinstance(value, list) else [value] if value else []
+        said.append(f"{part}: {'nothing' if not rows else ''}")
+        said += [f"  {_brief(row)}" for row in rows]
+    return said
+
+
+def _brief(row: dict[str, Any]) -> str:
+    shown = ((k, v) for k, v in row.items() if v is not None and v != [])
+    return ", ".join(f"{key}={value}" for key, value in shown)
+
+
+def _resolve(db: duckdb.DuckDBPyConnection, start: str) -> str:
+    if len(start) < 4:
+        raise InputError(f"{start!r} is too short; give at least 4 digits of the digest")
+    rows = select(
+        db,
+        "SELECT DISTINCT digest FROM (SELECT digest FROM image UNION ALL SELECT digest FROM fetch "
+        "WHERE digest IS NOT NULL) WHERE starts_with(digest, $start) ORDER BY digest LIMIT 3",
+        start=start,
+    )["digest"].to_pylist()
+    if not rows:
+        raise InputError(f"no image begins with {start}; `wildrf sql` can list digests")
+    if len(rows) > 1:
+        raise InputError(
+            f"{start} begins several digests ({rows[0][:16]}, {rows[1][:16]}, ...); give more"
+        )
+    return str(rows[0])

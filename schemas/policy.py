@@ -1,0 +1,245 @@
+"""The whole policy of a workspace, as `wildrf.toml` states it: one typed, validated, immutable object.
+
+`parse_policy` turns the text into a `Policy`; a mistake is named with its line. Every default below is
+what `wildrf init` writes with a comment.
+"""
+
+import re
+import tomllib
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from schemas.errors import PolicyError
+from schemas.labels import Role
+
+STRICT = ConfigDict(extra="forbid", strict=False)
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformPolicy:
+    """What one platform is for: `train` images may be trained on, `held-out` ones only test."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    role: Role = Role.HELD_OUT
+
+
+@dataclass(frozen=True, slots=True)
+class TagRule:
+    """A prior, never a label: a post with one of these tags is likely real, or likely fake."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    id: Name
+    direction: Literal["real", "fake"]
+    any: tuple[str, ...]
+    none: tuple[str, ...] = ()
+    sources: tuple[Literal["hashtag", "community", "flair", "title"], ...] = (
+        "hashtag",
+        "community",
+        "flair",
+    )
+    strength: Fraction = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class FetchPolicy:
+    """How media is brought home.
+
+    `mirrors` maps a host to a base URL or a folder that holds its files, for work without a network;
+    only an address named there may be private.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    total_timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    max_bytes: Positive = 100_000_000
+    workers: Positive = 8
+    attempts: Positive = 3
+    user_agent: str = "wildrf (research; contact the operator of this workspace)"
+    mirrors: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePolicy:
+    """Limits on what is decoded: larger images are recorded as bombs, not opened."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    max_pixels: Positive = 178_956_970
+    max_seconds: Annotated[float, Field(gt=0)] = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class DedupePolicy:
+    """When two images are the same picture: Hamming distance of their 64-bit pHash."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    distance_bits: Annotated[int, Field(ge=0, le=16)] = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LabelingPolicy:
+    """Who decides what an image is. The API key comes from LABEL_STUDIO_API_KEY, never from this file.
+
+    `imports` are Label Studio JSON exports that `wildrf run` reads (globs, relative to the workspace).
+    Images are shown from `document_root`, the folder that the server was started with as
+    LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT, or by any web server that serves the media folder at
+    `image_base_url`.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    url: str = "http://127.0.0.1:8080"
+    project: Annotated[str, Field(min_length=3, max_length=50)] = "wildrf"
+    annotators_per_image: Positive = 2
+    imports: tuple[str, ...] = ()
+    document_root: str | None = None
+    image_base_url: str | None = None
+    min_votes: Positive = 1
+    min_agreement: Fraction = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class SplitPolicy:
+    """How groups are placed. `social` is the paper's: train on the platforms with that role, test on all."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    protocol: Literal["social"] = "social"
+    salt: str = "wildrf"
+    val_fraction: Fraction = 0.1
+    test_fraction: Fraction = 0.3
+    by_author: bool = True
+    check_distance_bits: Annotated[int, Field(ge=0, le=16)] = 8
+
+
+@dataclass(frozen=True, slots=True)
+class GatesPolicy:
+    """Where a command says no with exit code 1."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    shortcut_auc: Annotated[float, Field(ge=0.5, le=1)] = 0.60
+
+
+@dataclass(frozen=True, slots=True)
+class TrainPolicy:
+    """The training recipe; defaults are the paper's (arXiv 2406.09398)."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    detector: Name = "ladeda9"
+    size: Positive = 256
+    crop: Positive = 224
+    batch: Positive = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    epochs: Positive = 100
+    patience: Positive = 5
+    seed: Annotated[int, Field(ge=0)] = 0
+    min_learning_rate: Annotated[float, Field(gt=0)] = 1e-6
+    representation: Literal["raw", "NPR", "x_grad", "y_grad", "left_diag", "right_diag"] | None = (
+        None  # None: the detector's own
+    )
+    representation_scale: Annotated[float, Field(gt=0)] = 1.0
+    fit: Literal["stretch", "crop"] = "stretch"
+    pooling: Literal["mean", "max"] = "mean"
+    norm_warmup: bool = True
+    workers: Positive = 4
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    max_minutes: Annotated[float, Field(gt=0)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Everything a workspace is run by.
+
+    `exports` are the paths `wildrf run` collects (globs, relative to the workspace); `release` is the
+    name it gives to what comes out.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    name: Name
+    media: str = "media"
+    exports: tuple[str, ...] = ()
+    release: Name = "v1"
+    platforms: dict[Name, PlatformPolicy] = field(default_factory=dict)
+    tags: tuple[TagRule, ...] = ()
+    fetch: FetchPolicy = field(default_factory=FetchPolicy)
+    probe: ProbePolicy = field(default_factory=ProbePolicy)
+    dedupe: DedupePolicy = field(default_factory=DedupePolicy)
+    labeling: LabelingPolicy = field(default_factory=LabelingPolicy)
+    split: SplitPolicy = field(default_factory=SplitPolicy)
+    gates: GatesPolicy = field(default_factory=GatesPolicy)
+    train: TrainPolicy = field(default_factory=TrainPolicy)
+
+
+def parse_policy(text: str, name: str = "wildrf.toml") -> Policy:
+    """The policy that `text` states.
+
+    Raises:
+        PolicyError: naming the line, what was found there and what was expected.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise PolicyError(f"{name} is not valid TOML: {error}; mend that line") from None
+    try:
+        return TypeAdapter(Policy).validate_python(raw)
+    except ValidationError as error:
+        raise PolicyError(_explain(error, text, name)) from None
+
+
+def _explain(error: ValidationError, text: str, name: str) -> str:
+    """One line for the first mistake, and how many more there are."""
+    mistakes = error.errors(include_url=False)
+    first = mistakes[0]
+    path = tuple(first["loc"])
+    line = find_line(text, path)
+    where = f"{name} line {line}" if line else name
+    key = ".".join(str(part) for part in path)
+    more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
+    return f"{where}: {_problem(first, key)}{more}"
+
+
+def _problem(mistake: Any, key: str) -> str:
+    if mistake["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"unknown key {key}; remove it or see the comments that `wildrf init` writes"
+    if mistake["type"] in ("missing", "missing_argument"):
+        return f"{key} is missing; add it"
+    return f"{key} is {mistake['input']!r}; {mistake['msg'][:1].lower()}{mistake['msg'][1:]}"
+
+
+_HEADER = re.compile(r"^\s*\[(\[)?\s*([^\]]+?)\s*\]")
+_KEY = re.compile(r"^\s*([A-Za-z0-9_.\"'-]+?)\s*=")
+
+
+def find_line(text: str, path: tuple[int | str, ...]) -> int | None:
+    """The 1-based line on which the key at `path` stands, or its nearest table header."""
+    best: tuple[int, int] | None = None  # (depth matched, line)
+    for number, here in _keys(text):
+        depth = len(here)
+        if here == path[:depth] and (best is None or depth > best[0]):
+            best = (depth, number)
+    return best[1] if best else None
+
+
+def _keys(text: str) -> list[tuple[int, tuple[int | str, ...]]]:
+    """Each table header and key with its line; arrays of tables are numbered from 0."""
+    found: list[tuple[int, tuple[int | str, ...]]] = []
+    table: tuple[int | str, ...] = ()
+    count: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := _HEADER.match(line):
+            table = _parts(header[2])
+            if header[1]:
+                index = count[header[2]] = count.get(header[2], -1) + 1
+                table = (*table, index)
+            found.append((number, table))
+        elif key := _KEY.match(line):
+            found.append((number, table + _parts(key[1])))
+    return found
+
+
+def _parts(dotted: str) -> tuple[str, ...]:
+    return tuple(part.strip().strip("\"'") for part in dotted.split("."))

@@ -1,0 +1,55 @@
+"""Small sets of pictures whose classes differ in texture alone."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from schemas.policy import TrainPolicy
+
+SIDE = 64
+
+
+def picture(rng, label, size=(SIDE, SIDE)):
+    """Real: smooth with sensor noise. Fake: the same at half size, up-sampled."""
+    width, height = size
+    scene = rng.integers(0, 256, size=(4, 4, 3), dtype=np.uint8)
+    smooth = np.asarray(Image.fromarray(scene).resize(size, Image.Resampling.BICUBIC))
+    noise = rng.normal(0, 12, size=(height, width, 3))
+    if label:
+        noise = noise[::2, ::2].repeat(2, axis=0).repeat(2, axis=1)[:height, :width]
+    return Image.fromarray((smooth + noise).clip(0, 255).astype(np.uint8))
+
+
+def fill(root, folders, count, seed=0):
+    rng = np.random.default_rng(seed)
+    for folder in folders:
+        for label, leaf in enumerate(("0_real", "1_fake")):
+            place = root / folder / leaf
+            place.mkdir(parents=True)
+            for k in range(count):
+                picture(rng, label).save(place / f"{folder.replace('/', '-')}-{label}-{k}.png")
+
+
+@pytest.fixture(scope="session")
+def picture_set(tmp_path_factory):
+    """24 train, 12 val, 12 on each of two test platforms; read only."""
+    root = tmp_path_factory.mktemp("set")
+    fill(root, ["train"], 12, seed=1)
+    fill(root, ["val", "test/reddit", "test/twitter"], 6, seed=2)
+    return root
+
+
+@pytest.fixture
+def recipe():
+    """Seconds instead of hours; float32 so that every machine computes the same way."""
+    return TrainPolicy(
+        detector="tiny-ladeda",
+        size=SIDE,
+        crop=48,
+        batch=8,
+        epochs=3,
+        learning_rate=1e-2,
+        workers=2,
+        device="cpu",
+        precision="float32",
+    )

@@ -1,0 +1,122 @@
+"""Distillation: the student sees what the teacher judged, and learns it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from schemas.errors import CheckpointError, InputError
+from train.checkpoint import load_detector, pack, to_bytes
+from train.config import Compute, build_detector
+from train.data import find_images, load_images
+from train.detectors import DETECTORS
+from train.distill import PatchGrid, aligned_crop, cut_patches, distill, teacher_logits
+from train.transforms import Preprocessing, normalise
+
+CPU = torch.device("cpu")
+PREP = Preprocessing(size=64, crop=48)
+
+
+def save_teacher(path, name="ladeda9", prep=PREP):
+    spec = DETECTORS[name]
+    model = build_detector(spec, prep, "mean", seed=0)
+    generator = torch.Generator().manual_seed(5)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    model.train()
+    with torch.no_grad():
+        model(torch.randn(4, 3, 64, 64, generator=generator))
+    path.write_bytes(to_bytes(pack(model.state_dict(), spec, prep, pooling="mean")))
+    return path
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    return save_teacher(tmp_path_factory.mktemp("teacher") / "teacher.pt")
+
+
+@pytest.fixture(scope="module")
+def images(picture_set, tmp_path_factory):
+    items = find_images(picture_set)[-6:]
+    cache = tmp_path_factory.mktemp("cache") / "c.npy"
+    return load_images(picture_set, items, PREP, workers=2, cache=cache)
+
+
+@pytest.mark.parametrize("name", ["ladeda5", "ladeda9", "ladeda17", "ladeda33"])
+def test_a_window_of_the_grid_is_what_the_teacher_says_of_the_crop(tmp_path, images, name):
+    loaded = load_detector(save_teacher(tmp_path / "t.pt", name))
+    grid = PatchGrid(loaded.spec.receptive_field, loaded.spec.stride)
+    logits = teacher_logits(loaded, images, Compute(CPU), tmp_path)
+
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        pixels, wanted = aligned_crop(images.pixels[0], logits[0], 48, grid, rng)
+        with torch.no_grad():
+            said = loaded.model.patch_logits(normalise(pixels, PREP, CPU))[0].numpy()
+        rows, columns = wanted.shape
+        np.testing.assert_allclose(wanted, said[:rows, :columns], rtol=1e-3, atol=1e-4)
+
+
+def test_the_student_sees_ten_pixels_from_where_the_teacher_saw_nine():
+    grid = PatchGrid(9, 8)
+    image = torch.arange(3 * 224 * 224, dtype=torch.float32).view(1, 3, 224, 224)
+
+    patches = cut_patches(image, grid)
+
+    assert patches.shape == (729, 3, 10, 10)
+    assert torch.equal(patches[27 * 2 + 5], image[0, :, 16:26, 40:50])
+
+
+def test_teacher_logits_are_a_plain_array_that_is_found_again(teacher, images, tmp_path):
+    loaded = load_detector(teacher)
+
+    first = np.array(teacher_logits(loaded, images, Compute(CPU), tmp_path))
+    (path,) = tmp_path.iterdir()
+    stamp = path.stat().st_mtime_ns
+    again = teacher_logits(loaded, images, Compute(CPU), tmp_path)
+
+    assert np.load(path, allow_pickle=False).shape == (6, 7, 7)
+    assert path.stat().st_mtime_ns == stamp
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_allclose(
+        first[0].mean(),
+        float(loaded.model(normalise(torch.from_numpy(images.pixels[:1]).permute(0, 3, 1, 2), PREP, CPU))),
+        atol=1e-4,
+    )  # fmt: skip
+
+
+def test_the_student_learns_its_teachers_patches_and_resumes(
+    picture_set, recipe, tmp_path, teacher
+):
+    seen = []
+    student = dataclasses.replace(recipe, epochs=4, detector="ladeda9")
+
+    whole = distill(teacher, picture_set, tmp_path / "a", student, on_epoch=seen.append)
+    distill(teacher, picture_set, tmp_path / "b", dataclasses.replace(student, epochs=2))
+    resumed = distill(teacher, picture_set, tmp_path / "b", student)
+
+    loaded = load_detector(whole.checkpoint)
+    assert seen[-1].loss < seen[0].loss
+    assert loaded.spec.name == "tiny-ladeda"
+    assert loaded.preprocessing.representation == "right_diag"
+    assert len(loaded.meta["teacher"]) == 64
+    assert whole.val["n"] == 12
+    assert whole.checkpoint.read_bytes() == resumed.checkpoint.read_bytes()
+
+
+def test_a_teacher_of_other_pixels_is_refused(picture_set, recipe, tmp_path):
+    other = save_teacher(tmp_path / "t.pt", prep=Preprocessing(size=128, crop=64))
+
+    with pytest.raises(InputError, match=r"trained with size 128, the recipe has 64.*train\.size"):
+        distill(other, picture_set, tmp_path / "run", recipe)
+
+
+def test_a_missing_teacher_and_a_crop_too_small_are_refused(
+    picture_set, recipe, tmp_path, teacher
+):
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        distill(tmp_path / "no.pt", picture_set, tmp_path / "run", recipe)
+    with pytest.raises(InputError, match=r"train\.crop is 9"):
+        distill(teacher, picture_set, tmp_path / "run", dataclasses.replace(recipe, crop=9))

@@ -1,0 +1,295 @@
+"""A run: learns, repeats, resumes, keeps to its time, says what it did."""
+
+import dataclasses
+import json
+from itertools import count
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from schemas.errors import InputError
+from train.checkpoint import load_detector
+from train.engine import Plateau, set_norm_momentum
+from train.training import train_detector
+
+
+class Killed(Exception):
+    pass
+
+
+def weights(folder):
+    return torch.load(folder / "checkpoint.pt", weights_only=True)["weights"]
+
+
+def last_weights(folder):
+    return torch.load(folder / "state.pt", weights_only=True)["weights"]
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def kill_after(epochs):
+    def on_epoch(report):
+        if report.epoch == epochs:
+            raise Killed
+
+    return on_epoch
+
+
+def failing_clock(calls):
+    """Stands still, and fails at the given call: a kill in the middle of an epoch."""
+    counter = count()
+
+    def clock():
+        if next(counter) == calls:
+            raise Killed
+        return 0.0
+
+    return clock
+
+
+@pytest.fixture(scope="module")
+def finished(picture_set, tmp_path_factory):
+    """One uninterrupted run, and its result."""
+    from schemas.policy import TrainPolicy
+
+    recipe = TrainPolicy(
+        detector="tiny-ladeda", size=64, crop=48, batch=8, epochs=3,
+        learning_rate=1e-2, workers=2, device="cpu", precision="float32",
+    )  # fmt: skip
+    out = tmp_path_factory.mktemp("run")
+    return out, train_detector(picture_set, out, recipe)
+
+
+def test_training_learns_to_see_upsampling(picture_set, recipe, tmp_path):
+    longer = dataclasses.replace(recipe, epochs=15, representation="NPR")
+
+    result = train_detector(picture_set, tmp_path, longer)
+
+    assert result.val["auc"] > 0.9
+    assert result.val["ci"]["auc"][0] > 0.7
+
+
+def test_two_runs_of_one_seed_are_bit_identical(picture_set, recipe, tmp_path, finished):
+    train_detector(picture_set, tmp_path, recipe)
+
+    assert (tmp_path / "checkpoint.pt").read_bytes() == (finished[0] / "checkpoint.pt").read_bytes()
+    assert same(last_weights(tmp_path), last_weights(finished[0]))
+
+
+def test_another_seed_gives_other_weights(picture_set, recipe, tmp_path, finished):
+    train_detector(picture_set, tmp_path, dataclasses.replace(recipe, seed=1))
+
+    assert not same(weights(tmp_path), weights(finished[0]))
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_a_run_killed_between_epochs_ends_as_if_never_killed(
+    picture_set, recipe, tmp_path, finished, epochs
+):
+    with pytest.raises(Killed):
+        train_detector(picture_set, tmp_path, recipe, on_epoch=kill_after(epochs))
+
+    result = train_detector(picture_set, tmp_path, recipe)
+
+    assert same(last_weights(tmp_path), last_weights(finished[0]))
+    assert (tmp_path / "checkpoint.pt").read_bytes() == (finished[0] / "checkpoint.pt").read_bytes()
+    assert result.val == finished[1].val
+    assert result.epochs == 3
+
+
+@pytest.mark.parametrize("calls", [3, 11, 14])
+def test_a_run_killed_within_an_epoch_ends_as_if_never_killed(
+    picture_set, recipe, tmp_path, finished, calls
+):
+    timed = dataclasses.replace(recipe, max_minutes=1.0)
+    with pytest.raises(Killed):
+        train_detector(picture_set, tmp_path, timed, clock=failing_clock(calls))
+
+    train_detector(picture_set, tmp_path, recipe)
+
+    assert same(last_weights(tmp_path), last_weights(finished[0]))
+    assert same(weights(tmp_path), weights(finished[0]))
+
+
+def test_half_written_state_is_ignored(picture_set, recipe, tmp_path, finished):
+    with pytest.raises(Killed):
+        train_detector(picture_set, tmp_path, recipe, on_epoch=kill_after(1))
+    (tmp_path / ".state.pt.part").write_bytes(b"half a state")
+
+    train_detector(picture_set, tmp_path, recipe)
+
+    assert same(weights(tmp_path), weights(finished[0]))
+
+
+def test_a_finished_run_can_be_extended(picture_set, recipe, tmp_path, finished):
+    train_detector(picture_set, tmp_path, dataclasses.replace(recipe, epochs=1))
+
+    result = train_detector(picture_set, tmp_path, recipe)
+
+    assert result.epochs == 3
+    assert same(last_weights(tmp_path), last_weights(finished[0]))
+
+
+def test_the_folder_of_another_run_is_refused(picture_set, recipe, tmp_path):
+    train_detector(picture_set, tmp_path, dataclasses.replace(recipe, epochs=1))
+
+    with pytest.raises(InputError, match=r"holds another run.*choose another --out"):
+        train_detector(picture_set, tmp_path, dataclasses.replace(recipe, learning_rate=1e-3))
+
+
+def test_a_damaged_state_is_refused_in_one_line(picture_set, recipe, tmp_path):
+    (tmp_path / "state.pt").write_bytes(b"not a state")
+
+    with pytest.raises(InputError, match=r"state\.pt") as caught:
+        train_detector(picture_set, tmp_path, recipe)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_time_that_runs_out_ends_the_run_with_a_checkpoint(picture_set, recipe, tmp_path, finished):
+    ticks = count(0, 7)  # seconds: a few steps fit into a minute
+    timed = dataclasses.replace(recipe, max_minutes=1.0)
+
+    result = train_detector(picture_set, tmp_path, timed, clock=lambda: float(next(ticks)))
+    assert result.stopped == "max_minutes 1 reached"
+    assert load_detector(result.checkpoint).spec.name == "tiny-ladeda"
+
+    train_detector(picture_set, tmp_path, recipe)
+    assert same(last_weights(tmp_path), last_weights(finished[0]))
+
+
+def test_the_run_folder_tells_what_was_done(finished):
+    out, result = finished
+
+    metrics = json.loads((out / "metrics.json").read_text())
+    config = json.loads((out / "config.json").read_text())
+    curve = [json.loads(line) for line in (out / "curve.jsonl").read_text().splitlines()]
+    scores = pq.read_table(out / "scores.parquet")
+
+    assert metrics["val"] == result.val
+    assert metrics["best_by"].startswith("val average precision")
+    assert metrics["images"]["train"] == {"real": 12, "fake": 12}
+    assert config["recipe"]["seed"] == 0
+    assert config["parameters"] == 1297
+    assert set(config["versions"]) == {"wildrf", "torch", "numpy", "pillow"}
+    assert len(config["data"]["train"]) == 64
+    assert [row["epoch"] for row in curve] == [1, 2, 3]
+    assert all(row["run"] == config["run"][:16] for row in curve)
+    assert scores.column_names == ["path", "sha256", "platform", "label", "logit"]
+    assert scores.num_rows == 12
+    assert json.loads(scores.schema.metadata[b"wildrf"])["run"] == config["run"]
+    assert result.to_dict()["checkpoint"].endswith("checkpoint.pt")
+    json.dumps(result.to_dict(), allow_nan=False)
+
+
+def test_epochs_are_reported_as_they_end(picture_set, recipe, tmp_path):
+    seen = []
+
+    train_detector(picture_set, tmp_path, recipe, on_epoch=seen.append)
+
+    assert [r.epoch for r in seen] == [1, 2, 3]
+    assert all(r.val["n"] == 12 and not r.partial for r in seen)
+    assert seen[0].best
+
+
+def test_a_corrupt_image_is_counted_and_the_run_goes_on(recipe, tmp_path, picture_set):
+    import shutil
+
+    root = tmp_path / "set"
+    shutil.copytree(picture_set, root)
+    (root / "train/1_fake/broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 and nothing more")
+
+    result = train_detector(root, tmp_path / "run", dataclasses.replace(recipe, epochs=1))
+
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert [s.path for s in result.skipped] == ["train/1_fake/broken.jpg"]
+    assert metrics["skipped"][0]["reason"].startswith("does not decode")
+    assert metrics["skipped_count"] == 1
+
+
+def test_a_class_of_undecodable_files_is_refused(recipe, tmp_path, picture_set):
+    import shutil
+
+    root = tmp_path / "set"
+    shutil.copytree(picture_set, root)
+    for path in (root / "val/0_real").iterdir():
+        path.write_bytes(b"gone")
+
+    with pytest.raises(InputError, match="no usable image in val/0_real"):
+        train_detector(root, tmp_path / "run", recipe)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"detector": "resnet"}, "expected one of ladeda5"),
+        ({"crop": 65}, "train.crop is 65"),
+        ({"crop": 4}, "train.crop is 4"),
+        ({"learning_rate": 0.0}, "train.learning_rate is 0.0"),
+        ({"representation": "sobel"}, "train.representation is 'sobel'"),
+        ({"device": "cuda:9"}, "device cuda:9"),
+        ({"device": "gpu"}, "train.device is 'gpu'"),
+    ],
+)
+def test_a_recipe_that_cannot_be_used_is_named(picture_set, recipe, tmp_path, change, message):
+    if change.get("device") == "cuda:9" and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+
+    with pytest.raises(InputError, match=message) as caught:
+        train_detector(picture_set, tmp_path, dataclasses.replace(recipe, **change))
+
+    assert "\n" not in str(caught.value)
+
+
+def test_a_loss_that_explodes_is_said_in_one_line(picture_set, recipe, tmp_path):
+    wild = dataclasses.replace(recipe, learning_rate=1e38)
+
+    with pytest.raises(InputError, match=r"no longer a finite number.*lower"):
+        train_detector(picture_set, tmp_path, wild)
+
+
+def test_the_learning_rate_falls_tenfold_after_five_epochs_without_a_rise():
+    plateau = Plateau(2e-4).step(0.8, 5)
+    for accuracy in (0.8, 0.8005, 0.79, 0.8):
+        plateau = plateau.step(accuracy, 5)
+        assert plateau.learning_rate == 2e-4
+
+    assert plateau.step(0.8, 5).learning_rate == pytest.approx(2e-5)
+    assert plateau.step(0.81, 5) == Plateau(2e-4, 0.81, 0)
+
+
+def test_the_run_stops_when_the_learning_rate_is_used_up(picture_set, recipe, tmp_path):
+    stubborn = dataclasses.replace(
+        recipe, learning_rate=1e-5, min_learning_rate=1e-6, patience=1, epochs=50
+    )
+
+    result = train_detector(picture_set, tmp_path, stubborn)
+
+    assert result.stopped == "learning rate fell below 1e-06"
+    assert result.epochs < 20
+
+
+def test_running_statistics_reach_the_papers_momentum():
+    detector = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+
+    momenta = []
+    for step in (0, 10, 10_000_000, None):
+        set_norm_momentum(detector, step)
+        momenta.append(detector[0].momentum)
+
+    assert momenta == [1.0, 0.5, 0.001, 0.001]
+
+
+def test_validation_scores_are_those_of_the_checkpoint(picture_set, finished):
+    from train.predict import predict
+
+    out, _ = finished
+    stored = pq.read_table(out / "scores.parquet").to_pylist()
+
+    rows = list(predict(out / "checkpoint.pt", [picture_set / r["path"] for r in stored]))
+
+    np.testing.assert_allclose([r["logit"] for r in rows], [r["logit"] for r in stored], atol=1e-5)

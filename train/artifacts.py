@@ -1,0 +1,91 @@
+"""What a run leaves in its folder, each file written whole or not at all.
+
+checkpoint.pt   the best detector, with its preprocessing
+config.json     recipe, preprocessing, data digest, versions
+metrics.json    validation metrics with n and interval, epochs, what was skipped and why
+curve.jsonl     one line per epoch
+scores.parquet  path, sha256, platform, label, logit; the context is in the schema's metadata
+"""
+
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from schemas.errors import InputError
+from train.checkpoint import write_atomically
+from train.data import Item, Skipped
+
+SCORES = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("platform", pa.string(), nullable=False),
+        pa.field("label", pa.int64(), nullable=False),
+        pa.field("logit", pa.float64(), nullable=False),
+    ]
+)
+"""Columns of scores.parquet; above 0 the logit means fake."""
+
+
+def open_run_folder(out: Path) -> None:
+    """Make the folder of a run.
+
+    Raises:
+        InputError: if there is something else at `out`, or it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{out} cannot be a run folder ({error.strerror}); expected a folder that can be "
+            "written; choose another --out"
+        ) from None
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write `value` as sorted, indented JSON. NaN is refused: it is not JSON."""
+    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
+    write_atomically(path, (text + "\n").encode())
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line."""
+    lines = [json.dumps(row, sort_keys=True, allow_nan=False) + "\n" for row in rows]
+    write_atomically(path, "".join(lines).encode())
+
+
+def write_scores(
+    path: Path,
+    items: Iterable[Item],
+    digests: Iterable[str],
+    logits: NDArray[Any],
+    context: Mapping[str, Any],
+) -> None:
+    """Write one row per scored image, with `context` (JSON) under the metadata key `wildrf`."""
+    rows = [
+        {
+            "path": item.path,
+            "sha256": digest,
+            "platform": item.platform,
+            "label": int(item.label),
+            "logit": float(logit),
+        }
+        for item, digest, logit in zip(items, digests, logits, strict=True)
+    ]
+    stamp = json.dumps(context, sort_keys=True, default=str).encode()
+    table = pa.Table.from_pylist(rows, schema=SCORES.with_metadata({b"wildrf": stamp}))
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def skipped_rows(skipped: Iterable[Skipped]) -> list[dict[str, str]]:
+    """As JSON holds them: [{path, reason}]."""
+    return [asdict(row) for row in skipped]

@@ -1,0 +1,138 @@
+"""What a run was asked to do, checked, and where it runs.
+
+A recipe is a `schemas.policy.TrainPolicy`. Its defaults are the paper's,
+https://arxiv.org/abs/2406.09398.
+"""
+
+import hashlib
+import json
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from schemas.errors import InputError
+from schemas.policy import TrainPolicy
+from train.detectors import DetectorSpec, PatchDetector, find_detector
+from train.transforms import Preprocessing
+
+SPEED_ONLY = ("workers", "max_minutes", "epochs")
+"""Recipe fields that do not change what an epoch computes: a run may go on under other values."""
+
+
+def check_recipe(recipe: TrainPolicy) -> DetectorSpec:
+    """The detector that `recipe` trains.
+
+    Raises:
+        InputError: naming the field that cannot be used.
+    """
+    try:
+        TypeAdapter(TrainPolicy).validate_python(asdict(recipe))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"train.{field} is {first['input']!r}; {first['msg']}; change it"
+        ) from None
+    spec = find_detector(recipe.detector)
+    if not spec.receptive_field <= recipe.crop <= recipe.size:
+        raise InputError(
+            f"train.crop is {recipe.crop}; expected {spec.receptive_field} (what {spec.name} sees) "
+            f"to train.size ({recipe.size}); change one of them"
+        )
+    return spec
+
+
+def preprocessing_of(recipe: TrainPolicy, spec: DetectorSpec) -> Preprocessing:
+    """The preprocessing that `recipe` asks for."""
+    return Preprocessing(
+        size=recipe.size,
+        crop=recipe.crop,
+        fit=recipe.fit,
+        representation=recipe.representation or spec.representation,
+        scale=recipe.representation_scale,
+    )
+
+
+def build_detector(
+    spec: DetectorSpec, preprocessing: Preprocessing, pooling: str, seed: int
+) -> PatchDetector:
+    """A freshly initialised detector; the same seed gives the same weights."""
+    generator = torch.Generator().manual_seed(seed)
+    return spec.build(generator, preprocessing.representation, preprocessing.scale, pooling)
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Where and how precisely a detector runs."""
+
+    device: torch.device
+    half: bool = False
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """bfloat16 where `half` says so; weights and the head stay float32."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half)
+
+    def place(self, detector: PatchDetector) -> PatchDetector:
+        """`detector` on the device, in the memory layout that convolutions like best."""
+        moved: PatchDetector = detector.to(self.device)
+        # channels last: 2.4 x faster training of ladeda9 on a CPU with bfloat16, measured
+        return moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # torch's stub lacks this form
+
+
+def choose_compute(device: str, precision: str, spec: DetectorSpec) -> Compute:
+    """The device and precision for the words of a recipe.
+
+    Raises:
+        InputError: if the device is not there.
+    """
+    chosen = _device(device)
+    if precision == "auto":
+        return Compute(chosen, spec.half_precision and _has_bfloat16(chosen))
+    return Compute(chosen, precision == "bfloat16")
+
+
+def _device(name: str) -> torch.device:
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    if (name.startswith("cuda") and not cuda) or (name == "mps" and not mps):
+        raise InputError(f"device {name} is not there; expected one torch can use; use device auto")
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise InputError(f"device {name!r} is unknown; expected auto, cpu, cuda or mps") from None
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    if device.type == "cpu":
+        # emulated on other processors, where it is slower than float32
+        return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+    return False
+
+
+def code_versions() -> dict[str, str]:
+    """Versions of everything a score depends on."""
+    return {name: _version(name) for name in ("wildrf", "torch", "numpy", "pillow")}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def fingerprint(**parts: Any) -> str:
+    """SHA-256 of JSON-able `parts`, whatever their order."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def recipe_key(recipe: TrainPolicy) -> dict[str, Any]:
+    """The part of `recipe` that decides what an epoch computes."""
+    return {k: v for k, v in asdict(recipe).items() if k not in SPEED_ONLY}

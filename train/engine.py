@@ -1,0 +1,354 @@
+"""The loop: one epoch, scoring, the learning-rate schedule, and a run that survives being killed.
+
+The recipe is the paper's (https://arxiv.org/abs/2406.09398): Adam, learning rate divided by 10 when
+validation accuracy has not risen by 0.1 % for 5 epochs, stop when it falls below 1e-6. Everything
+random is drawn from (seed, epoch) and the state is saved whole, atomically, after every epoch, so a
+run that is killed and started again ends with the weights of one that never was.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from schemas.errors import CheckpointError, InputError
+from schemas.policy import TrainPolicy
+from train.checkpoint import from_bytes, to_bytes, write_atomically
+from train.config import Compute
+from train.detectors import PatchDetector
+from train.detectors.patches import NORM_MOMENTUM
+from train.metrics import summary
+from train.transforms import Preprocessing, normalise
+
+logger = logging.getLogger(__name__)
+
+BETAS = (0.9, 0.999)
+"""Adam's, of the paper."""
+
+MIN_RISE = 0.001
+"""Validation accuracy must rise by this much to count as progress (0.1 %)."""
+
+DECAY = 0.1
+"""What the learning rate is multiplied by on a plateau."""
+
+BEST_BY = "val average precision, then accuracy, then loss"
+
+NORM_WARMUP = 10.0
+"""Running statistics cover about the last tenth of the steps so far, until the paper's thousand."""
+
+Batches = Iterable[tuple[Tensor, NDArray[np.int64]]]  # (B, 3, H, W) uint8, (B,) 0 or 1
+Clock = Callable[[], float]
+
+
+class OutOfTime(Exception):  # not an error
+    """Raised between two steps when the run's minutes are over."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochReport:
+    """What one epoch came to.
+
+    `loss` is per image (per patch in distillation); `seconds` is wall time.
+    """
+
+    epoch: int
+    loss: float
+    val_loss: float
+    val: dict[str, float | int | None]
+    learning_rate: float
+    best: bool
+    partial: bool
+    seconds: float
+    images_per_s: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """One line of the curve."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Plateau:
+    """Where the learning-rate schedule stands."""
+
+    learning_rate: float
+    best: float = -1.0
+    waited: int = 0
+
+    def step(self, accuracy: float, patience: int) -> "Plateau":
+        """The schedule after an epoch with this validation accuracy."""
+        if accuracy >= self.best + MIN_RISE:
+            return Plateau(self.learning_rate, accuracy, 0)
+        if self.waited + 1 >= patience:
+            return Plateau(self.learning_rate * DECAY, self.best, 0)
+        return Plateau(self.learning_rate, self.best, self.waited + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a training step needs besides its batch."""
+
+    detector: PatchDetector
+    optimizer: torch.optim.Optimizer
+    preprocessing: Preprocessing
+    compute: Compute
+    norm_warmup: bool
+    check_time: Callable[[], None]
+
+
+def train_one_epoch(step: Step, batches: Batches, done: int) -> Iterator[tuple[float, int]]:
+    """One pass; yields the loss per image in nats and the images of every step, `done` steps in."""
+    step.detector.train()
+    for number, (images, labels) in enumerate(batches, start=done):
+        step.check_time()
+        inputs = normalise(images, step.preprocessing, step.compute.device)
+        targets = torch.from_numpy(labels).to(step.compute.device, torch.float32)
+        with step.compute.autocast():
+            logits = step.detector(inputs).squeeze(1)  # (B,)
+        loss = F.binary_cross_entropy_with_logits(logits.float(), targets)
+        descend(step, loss, number)
+        yield loss.item(), len(labels)
+
+
+def descend(step: Step, loss: Tensor, number: int) -> None:
+    """One optimiser step on `loss`, the outcome of step `number` (from 0).
+
+    Then sets how fast running statistics move in the next forward pass.
+    """
+    step.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    step.optimizer.step()
+    set_norm_momentum(step.detector, number + 1 if step.norm_warmup else None)
+
+
+def set_norm_momentum(detector: nn.Module, number: int | None) -> None:
+    """How far the running statistics move in step `number` (from 0); None for the paper's 0.001.
+
+    At 0.001 they still hold a third of their meaningless start after 1,000 steps, so that a short
+    run is judged by statistics it never had.
+    """
+    momentum = NORM_MOMENTUM
+    if number is not None:
+        momentum = max(NORM_MOMENTUM, NORM_WARMUP / (number + NORM_WARMUP))
+    for module in detector.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = momentum
+
+
+@torch.inference_mode()
+def predict_logits(
+    detector: PatchDetector,
+    batches: Iterable[Tensor],
+    preprocessing: Preprocessing,
+    compute: Compute,
+) -> NDArray[np.float64]:
+    """Logits (N,) of uint8 batches (B, 3, H, W), in order."""
+    detector.eval()
+    parts = []
+    for batch in batches:
+        with compute.autocast():
+            logits = detector(normalise(batch, preprocessing, compute.device))
+        parts.append(logits.squeeze(1).float().cpu().numpy())
+    return np.concatenate([np.empty(0), *parts])
+
+
+@dataclass(slots=True)
+class RunState:
+    """Everything a run needs to go on: plain values and tensors, saved whole after every epoch."""
+
+    key: str
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    plateau: Plateau
+    epoch: int = 0
+    steps: int = 0
+    best: tuple[float, float, float] | None = None
+    best_epoch: int = 0
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    best_logits: list[float] = field(default_factory=list)
+    curve: list[dict[str, Any]] = field(default_factory=list)
+
+    def save(self, path: Path) -> None:
+        """Write the state so that a kill at any moment leaves this one or the one before."""
+        plain = {name: getattr(self, name) for name in self.__slots__}
+        write_atomically(path, to_bytes({**plain, "plateau": asdict(self.plateau)}))
+
+    @classmethod
+    def load(cls, path: Path) -> "RunState":
+        """The state at `path`.
+
+        Raises:
+            CheckpointError: if it is damaged or of another version.
+        """
+        found = from_bytes(path.read_bytes(), path.name)
+        try:
+            return cls(**{**found, "plateau": Plateau(**found["plateau"])})
+        except (TypeError, KeyError):
+            raise CheckpointError(
+                f"{path.name} is not the state of a run; expected what an interrupted run left; "
+                "delete it to start again"
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training run over epochs: `steps_of(step, epoch, done)` trains, `validate` scores val."""
+
+    detector: PatchDetector
+    recipe: TrainPolicy
+    preprocessing: Preprocessing
+    compute: Compute
+    key: str
+    state_path: Path
+    steps_of: Callable[[Step, int, int], Iterator[tuple[float, int]]]
+    val_batches: Callable[[], Iterable[Tensor]]
+    val_labels: NDArray[np.int64]
+    on_epoch: Callable[[EpochReport], None] | None
+    clock: Clock
+
+
+def fit(run: Run) -> tuple[RunState, str]:
+    """Train until the schedule, the epochs or the minutes end; the state, and why it stopped.
+
+    With `max_minutes`, the epoch cut short still counts if nothing better is there, but is not kept
+    in the saved state: a later run repeats it whole and stays reproducible. The minutes are per
+    call.
+
+    Raises:
+        InputError: if the state in the folder belongs to another run.
+    """
+    started = run.clock()
+    optimizer = torch.optim.Adam(
+        run.detector.parameters(), lr=run.recipe.learning_rate, betas=BETAS
+    )
+    state = _start(run, optimizer)
+    while (reason := _stop_reason(run.recipe, state)) is None:
+        report = _one_epoch(run, state, optimizer, started)
+        if not report.partial:
+            state.save(run.state_path)
+        if run.on_epoch is not None:
+            run.on_epoch(report)
+        if report.partial or _minutes(run, started) >= (run.recipe.max_minutes or np.inf):
+            return state, f"max_minutes {run.recipe.max_minutes:g} reached"
+    return state, reason
+
+
+def _minutes(run: Run, started: float) -> float:
+    return (run.clock() - started) / 60
+
+
+def _start(run: Run, optimizer: torch.optim.Optimizer) -> RunState:
+    if not run.state_path.exists():
+        plateau = Plateau(run.recipe.learning_rate)
+        return RunState(run.key, _copy(run.detector), optimizer.state_dict(), plateau)
+    state = RunState.load(run.state_path)
+    if state.key != run.key:
+        raise InputError(
+            f"{run.state_path.parent} holds another run (other data or recipe); "
+            "expected an empty folder or the same run; choose another --out"
+        )
+    logger.info("going on after epoch %d", state.epoch)
+    run.detector.load_state_dict(state.weights)
+    optimizer.load_state_dict(state.optimizer)
+    return state
+
+
+def _stop_reason(recipe: TrainPolicy, state: RunState) -> str | None:
+    # the tolerance keeps 2e-4 -> 2e-5 -> 2e-6 from depending on rounding
+    if state.plateau.learning_rate < recipe.min_learning_rate * (1 - 1e-9):
+        return f"learning rate fell below {recipe.min_learning_rate:g}"
+    if state.epoch >= recipe.epochs:
+        return f"{recipe.epochs} epochs done"
+    return None
+
+
+def _one_epoch(
+    run: Run, state: RunState, optimizer: torch.optim.Optimizer, started: float
+) -> EpochReport:
+    """Train and validate epoch `state.epoch`, and move `state` past it."""
+    rate = state.plateau.learning_rate
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    begun, epoch = run.clock(), state.epoch
+    loss, seen, partial = _train_pass(run, state, optimizer, started)
+    trained = run.clock() - begun
+    logits = predict_logits(run.detector, run.val_batches(), run.preprocessing, run.compute)
+    if not np.isfinite(logits).all():
+        raise _diverged("a validation logit", epoch)
+    val = summary(logits, run.val_labels)
+    val_loss = _cross_entropy(logits, run.val_labels)
+    better = _keep_if_best(run, state, logits, val, val_loss)
+    report = EpochReport(
+        epoch + 1, loss, val_loss, val, rate, better, partial, run.clock() - begun,
+        seen / trained if trained > 0 else 0.0,
+    )  # fmt: skip
+    state.epoch += 1
+    state.plateau = state.plateau.step(float(val["acc"] or 0.0), run.recipe.patience)
+    state.weights, state.optimizer = _copy(run.detector), optimizer.state_dict()
+    state.curve.append(report.to_dict())
+    logger.info(
+        "epoch %d: loss %.4f, val loss %.4f, val acc %.4f, ap %.4f, lr %g, %.1f images/s",
+        report.epoch, loss, val_loss, val["acc"], val["ap"], rate, report.images_per_s,
+    )  # fmt: skip
+    return report
+
+
+def _train_pass(
+    run: Run, state: RunState, optimizer: torch.optim.Optimizer, started: float
+) -> tuple[float, int, bool]:
+    """Mean loss, images seen, and whether time ran out before the pass was over."""
+
+    def check_time() -> None:
+        if _minutes(run, started) >= (run.recipe.max_minutes or np.inf):
+            raise OutOfTime
+
+    step = Step(
+        run.detector, optimizer, run.preprocessing, run.compute, run.recipe.norm_warmup, check_time
+    )
+    set_norm_momentum(run.detector, state.steps if run.recipe.norm_warmup else None)
+    total, seen = 0.0, 0
+    try:
+        for loss, count in run.steps_of(step, state.epoch, state.steps):
+            if not np.isfinite(loss):
+                raise _diverged("the loss", state.epoch)
+            total, seen = total + loss * count, seen + count
+            state.steps += 1
+    except OutOfTime:
+        return total / max(seen, 1), seen, True
+    return total / max(seen, 1), seen, False
+
+
+def _diverged(what: str, epoch: int) -> InputError:
+    return InputError(
+        f"{what} is no longer a finite number in epoch {epoch + 1}; expected training to converge; "
+        "lower train.learning_rate or set train.precision to float32"
+    )
+
+
+def _keep_if_best(
+    run: Run,
+    state: RunState,
+    logits: NDArray[np.float64],
+    val: dict[str, float | int | None],
+    val_loss: float,
+) -> bool:
+    rank = (float(val["ap"] or 0.0), float(val["acc"] or 0.0), -val_loss)
+    if state.best is not None and rank <= tuple(state.best):
+        return False
+    state.best, state.best_epoch = rank, state.epoch + 1
+    state.best_weights, state.best_logits = _copy(run.detector), logits.tolist()
+    return True
+
+
+def _cross_entropy(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    return float(np.mean(np.logaddexp(0.0, logits) - labels * logits))
+
+
+def _copy(detector: nn.Module) -> dict[str, Tensor]:
+    return {k: v.detach().cpu().clone() for k, v in detector.state_dict().items()}

@@ -1,0 +1,174 @@
+"""Where in a picture a detector sees fake: the patch logits laid over it, red fake and blue real.
+
+Source of the figure: https://arxiv.org/abs/2406.09398, figure 7. The map is laid where each patch
+truly is (cell (i, j) is centred at stride * i + (field - 1) / 2 of the resized picture) and
+stretched back to the picture's own shape. The mean of the map is the logit of the image.
+"""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from schemas.errors import InputError
+from train.checkpoint import LoadedDetector
+from train.config import Compute
+from train.data import decode_all
+from train.transforms import normalise, to_batch, to_pixels
+
+FAKE_RGB = (200, 30, 30)
+REAL_RGB = (30, 80, 200)
+
+MAX_ALPHA = 0.65
+"""How much of the picture the strongest patch covers."""
+
+LONG_SIDE_PX = 1024
+"""Larger pictures are shown at this size."""
+
+BAR_PX = 64
+"""Width of the scale at the right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One explained picture: patch logits (h, w), the image's logit, and the overlay."""
+
+    patches: NDArray[np.float32]
+    logit: float
+    limit: float
+    overlay: Image.Image
+
+    def png(self) -> bytes:
+        """The overlay as PNG."""
+        buffer = io.BytesIO()
+        self.overlay.save(buffer, format="PNG")
+        return buffer.getvalue()
+
+
+def explain(loaded: LoadedDetector, path: Path, *, limit: float | None = None) -> Explanation:
+    """Explain the score of the picture at `path`.
+
+    Args:
+        loaded: from `train.checkpoint.load_detector`.
+        path: an image file.
+        limit: logit shown in full colour; by default the 99th percentile of this picture's own, so
+            give the same one to compare pictures.
+
+    Raises:
+        InputError: if the picture does not decode.
+    """
+    (decoded,) = decode_all([path], loaded.preprocessing, workers=1)
+    if decoded.pixels is None:
+        raise InputError(f"{path} {decoded.error}; expected an image; check the file")
+    with Image.open(path) as image:
+        shown = upright(image) if loaded.preprocessing.orientation else image.convert("RGB")
+    patches = patch_map(loaded, decoded.pixels)
+    limit = default_limit(patches) if limit is None else limit
+    overlay = render(shown, patches, loaded, limit)
+    return Explanation(patches, float(_pool(patches, loaded)), limit, overlay)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture as a viewer shows it, in RGB."""
+    return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def _pool(patches: NDArray[np.float32], loaded: LoadedDetector) -> float:
+    return float(patches.max() if loaded.model.pooling == "max" else patches.mean())
+
+
+def patch_map(
+    loaded: LoadedDetector, image: Image.Image | NDArray[np.uint8], compute: Compute | None = None
+) -> NDArray[np.float32]:
+    """The logit of every patch, (h, w).
+
+    Args:
+        loaded: from `train.checkpoint.load_detector`.
+        image: a Pillow image, or pixels (H, W, 3) already preprocessed; they need not be square.
+        compute: where to run; the CPU in float32 by default.
+    """
+    compute = compute or Compute(torch.device("cpu"))
+    if isinstance(image, Image.Image):
+        image = to_pixels(image, loaded.preprocessing)
+    model = compute.place(loaded.model).eval()
+    with torch.inference_mode(), compute.autocast():
+        batch = normalise(to_batch(np.array(image[None])), loaded.preprocessing, compute.device)
+        logits: NDArray[np.float32] = model.patch_logits(batch)[0].float().cpu().numpy()
+    return logits
+
+
+def default_limit(patches: NDArray[np.float32]) -> float:
+    """The 99th percentile of |logit|, so that one wild patch does not pale the rest."""
+    return max(float(np.quantile(np.abs(patches), 0.99)), 1e-6)
+
+
+def render(
+    image: Image.Image, patches: NDArray[np.float32], loaded: LoadedDetector, limit: float
+) -> Image.Image:
+    """`image` (upright RGB, any shape) under the map, with the scale at its right."""
+    picture = image.copy()
+    picture.thumbnail((LONG_SIDE_PX, LONG_SIDE_PX))
+    logits = spread(patches, picture.size, loaded)
+    colours, alpha = colour(logits, limit)
+    base = np.asarray(picture, dtype=np.float32)
+    mixed = base * (1 - alpha[..., None]) + colours * alpha[..., None]
+    laid = Image.fromarray(np.round(mixed).astype(np.uint8))
+    return _with_scale(laid, limit)
+
+
+def spread(
+    patches: NDArray[np.float32], size: tuple[int, int], loaded: LoadedDetector
+) -> NDArray[np.float32]:
+    """The map at every pixel of a picture of `size` (width, height), bilinear: (height, width)."""
+    width, height = size
+    tops = _positions(height, width, loaded, patches.shape[0])
+    lefts = _positions(width, height, loaded, patches.shape[1])
+    rows = _mix(patches, tops)
+    return _mix(rows.T, lefts).T
+
+
+def _positions(side: int, other: int, loaded: LoadedDetector, cells: int) -> NDArray[np.float64]:
+    """Where each of `side` pixels falls on the axis of `cells` cells, ends held."""
+    prep, spec = loaded.preprocessing, loaded.spec
+    kept = min(side, other) if prep.fit == "crop" else side  # what of this side was looked at
+    resized = (np.arange(side) + 0.5 - (side - kept) / 2) * prep.size / kept - 0.5
+    centre = (spec.receptive_field - 1) / 2
+    return np.clip((resized - centre) / spec.stride, 0, cells - 1)
+
+
+def _mix(values: NDArray[np.float32], positions: NDArray[np.float64]) -> NDArray[np.float32]:
+    low = np.floor(positions).astype(np.intp)
+    high = np.minimum(low + 1, len(values) - 1)
+    share = (positions - low)[:, None]
+    mixed: NDArray[np.float64] = values[low] * (1 - share) + values[high] * share
+    return mixed.astype(np.float32)
+
+
+def colour(
+    logits: NDArray[np.float32], limit: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Logits (h, w) to colours (h, w, 3) in 0..255 and opacity (h, w): red fake, blue real."""
+    strength = np.clip(np.abs(logits) / limit, 0, 1)
+    fake = np.asarray(FAKE_RGB, dtype=np.float32)
+    real = np.asarray(REAL_RGB, dtype=np.float32)
+    colours = np.where((logits > 0)[..., None], fake, real)
+    return colours, (MAX_ALPHA * strength).astype(np.float32)
+
+
+def _with_scale(picture: Image.Image, limit: float) -> Image.Image:
+    """`picture` with a bar at its right that says what the colours mean, in logits."""
+    width, height = picture.size
+    canvas = Image.new("RGB", (width + BAR_PX, height), "white")
+    canvas.paste(picture, (0, 0))
+    values = np.linspace(limit, -limit, height, dtype=np.float32)[:, None].repeat(12, axis=1)
+    colours, alpha = colour(values, limit)
+    bar = 255 * (1 - alpha[..., None]) + colours * alpha[..., None]
+    canvas.paste(Image.fromarray(np.round(bar).astype(np.uint8)), (width + 6, 0))
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=10)
+    for value, y, anchor in ((limit, 0, "lt"), (0.0, height / 2, "lm"), (-limit, height, "lb")):
+        draw.text((width + 22, y), f"{value:+.3g}" if value else "0", "black", font, anchor)
+    return canvas

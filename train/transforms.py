@@ -1,0 +1,137 @@
+"""From a picture to what a detector is fed: preprocessing, and the crops and flips of training.
+
+The whole preprocessing is one value with a hash. It travels in the checkpoint, because a detector
+scored on other pixels than it was trained on gives other numbers and no error (a Tiny-LaDeDa score
+moves with nothing but the resize kernel). Published models: Pillow's BILINEAR (antialiased) to 256
+x 256, aspect ratio not kept, https://arxiv.org/abs/2406.09398.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from schemas.errors import CheckpointError
+
+KERNELS = {"bilinear": Image.Resampling.BILINEAR}
+"""Resize kernels a checkpoint may ask for; Pillow's are antialiased."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """Everything done to a picture before the first convolution.
+
+    `size` is the side after resizing, `crop` the side of a training crop; evaluation sees the
+    whole. `fit` is "stretch" (aspect ratio not kept, as published) or "crop" (short side to `size`,
+    centre kept).
+    """
+
+    size: int = 256
+    crop: int = 224
+    fit: str = "stretch"
+    kernel: str = "bilinear"
+    orientation: bool = True
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    representation: str = "NPR"
+    scale: float = 1.0
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that differ whenever anything evaluation depends on differs.
+
+        The training crop is not part of it: evaluation does not see it.
+        """
+        seen = {key: value for key, value in self.to_dict().items() if key != "crop"}
+        return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON and checkpoints hold it."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> "Preprocessing":
+        """What `to_dict` wrote.
+
+        Raises:
+            CheckpointError: if a field is missing, unknown, or asks for what we cannot do.
+        """
+        names = {f.name for f in fields(cls)}
+        if set(found) != names:
+            odd = ", ".join(sorted(set(found) ^ names))
+            raise CheckpointError(
+                f"preprocessing differs from ours in {odd}; expected {', '.join(sorted(names))}; "
+                "use the version of wildrf that wrote it"
+            )
+        made = cls(**{k: _frozen(v) for k, v in found.items()})
+        if made.kernel not in KERNELS or made.fit not in ("stretch", "crop"):
+            raise CheckpointError(
+                f"preprocessing asks for kernel {made.kernel!r} and fit {made.fit!r}; expected "
+                "bilinear and stretch or crop; use the version of wildrf that wrote it"
+            )
+        return made
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """The upright, resized RGB pixels of `image`, (size, size, 3) uint8; no transparency."""
+    if preprocessing.orientation:
+        image = ImageOps.exif_transpose(image)
+    rgb = _to_rgb(image)
+    side = preprocessing.size
+    box = _centre_square(rgb.size) if preprocessing.fit == "crop" else None
+    if rgb.size != (side, side) or box is not None:
+        rgb = rgb.resize((side, side), KERNELS[preprocessing.kernel], box=box)
+    return np.asarray(rgb, dtype=np.uint8)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
+        deep = np.asarray(image).astype(np.int64).clip(0, 65535)
+        image = Image.fromarray((deep >> 8).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def _centre_square(size: tuple[int, int]) -> tuple[float, float, float, float]:
+    width, height = size
+    side = min(size)
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side
+
+
+def to_batch(pixels: NDArray[np.uint8]) -> Tensor:
+    """(B, H, W, 3) uint8 to a (B, 3, H, W) uint8 tensor that shares its memory, channels last."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+
+
+def normalise(batch: Tensor, preprocessing: Preprocessing, device: torch.device) -> Tensor:
+    """(B, 3, H, W) uint8 to what a detector expects: normalised float32 on `device`."""
+    mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
+    std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
+    scaled = batch.to(device).to(torch.float32).div_(255.0)
+    return scaled.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+
+
+def random_crops(
+    pixels: NDArray[np.uint8], side: int, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """(B, H, W, 3) to (B, side, side, 3): one random window of each, half of them mirrored."""
+    count, height, width = pixels.shape[:3]
+    tops = rng.integers(0, height - side + 1, size=count)
+    lefts = rng.integers(0, width - side + 1, size=count)
+    mirrored = rng.random(count) < 0.5
+    crops = np.empty((count, side, side, 3), dtype=np.uint8)
+    for k in range(count):
+        window = pixels[k, tops[k] : tops[k] + side, lefts[k] : lefts[k] + side]
+        crops[k] = window[:, ::-1] if mirrored[k] else window
+    return crops
