@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -183,7 +182,7 @@ def audit(
     _need_both_labels(placed)
     table = Table.of(decoded, distance_bits=distance_bits)
     few = _too_few(table)
-    measured = _nothing() if few else _measure(table, decoded, gate=gate, seed=seed)
+    measured = _nothing(table) if few else _measure(table, decoded, gate=gate, seed=seed)
     verdict = "inconclusive" if few else judge(measured["probe"], measured["causes"], gate)
     return {
         "verdict": verdict,
@@ -384,6 +383,8 @@ def auc(labels: Ints, scores: Floats) -> float:
 
 def newcombe(value: float, n_real: int, n_fake: int) -> tuple[float, float]:
     """The 95 % interval of an AUC `value` measured on so many images of either label."""
+    from scipy.optimize import brentq
+
     z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
     mean = (n_real + n_fake) / 2
 
@@ -429,11 +430,13 @@ def _measure(table: Table, items: Sequence[Surveyed], *, gate: float, seed: int)
     }
 
 
-def _nothing() -> dict[str, Any]:
+def _nothing(table: Table) -> dict[str, Any]:
     """What `_measure` would hold, of a set too small to measure."""
+    n_fake = int(table.labels.sum())
+    counts = {"n": len(table.labels), "n_real": len(table.labels) - n_fake, "n_fake": n_fake}
     floors: dict[str, Any] = {"shuffled_labels": None, "real_vs_real": [], "fake_vs_fake": []}
     return {
-        "probe": {"auc": None, "low": None, "high": None, "n": 0, "n_real": 0, "n_fake": 0},
+        "probe": {"auc": None, "low": None, "high": None, **counts},
         "features": [],
         "causes": [],
         "distributions": {},
@@ -587,7 +590,9 @@ def _count_marks(items: Iterable[Surveyed]) -> dict[str, dict[str, int]]:
     """How many images of either label carry each kind of evidence: C2PA, generator text, camera..."""
     marks: dict[str, Counter[Label]] = {}
     for item in items:
-        for kind in {evidence.kind for evidence in item.evidence} if item.placement else ():
+        if item.placement is None:
+            continue
+        for kind in {evidence.kind for evidence in item.evidence}:
             marks.setdefault(kind, Counter())[item.placement.label] += 1
     return {
         kind: {"real": n[Label.REAL], "fake": n[Label.FAKE]} for kind, n in sorted(marks.items())

@@ -120,7 +120,8 @@ def _found(export: Export, collector: Collector, format: str, tally: Tally) -> I
                 known.add(result.post.post_id)
                 tally.kept += 1
                 tally.media += len(result.media)
-                tally.skipped.update(f"media: {word}" for word in result.missed)
+                for word in result.missed:
+                    tally.skipped[f"media: {word}"] += 1
                 yield result
 
 

@@ -14,7 +14,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
@@ -169,7 +169,8 @@ class Downloader:
             trusted = _origin(target) if mirror or _origin(target) == trusted else ""
             answer = self._one(target, deadline, self._mirror if trusted else self._open)
             if isinstance(answer, Received):
-                return answer
+                # What a mirror holds is told under the address it stands for: that outlives the mirror.
+                return replace(answer, url=url)
             url = urljoin(url if mirror else target, answer)
         return _failed("too-many-redirects", url)
 
@@ -276,21 +277,23 @@ def _origin(url: str) -> str:
 
 
 def _mirrored(url: str, mirrors: Mapping[str, str]) -> str | Path | None:
-    """Where a mirror of the host holds it: `<base>/<path>` without query; None if nowhere."""
+    """The mirror's URL `<base>/<path>`, without the query, or its folder; None if it has none."""
     parts = urlsplit(url)
     base = mirrors.get(parts.hostname or "")
     if base is None:
         return None
     if base.startswith(("http://", "https://")):
         return base.rstrip("/") + parts.path
-    return Path(base) / unquote(parts.path).lstrip("/").replace("\0", "")
+    return Path(base)
 
 
-def _from_folder(path: Path, url: str, limit: int) -> Received:
-    """A file of a local mirror; only plain files, found without climbing."""
-    if ".." in path.parts or not path.is_file():
-        return _failed("mirror-missing", url)
+def _from_folder(root: Path, url: str, limit: int) -> Received:
+    """A file of a local mirror; links and paths that lead out of it are as good as missing."""
+    inside = unquote(urlsplit(url).path).lstrip("/").replace("\0", "")
     try:
+        path = (root / inside).resolve()
+        if not path.is_relative_to(root.resolve()) or not path.is_file():
+            return _failed("mirror-missing", url)
         if path.stat().st_size > limit:
             return _failed("too-large", url)
         data = path.read_bytes()
@@ -343,11 +346,11 @@ _CAUSES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str]
     (socket.gaierror, "dns"),
     ((requests.exceptions.InvalidURL, requests.exceptions.MissingSchema, UnicodeError), "bad-url"),
     ((SSLError, requests.exceptions.SSLError), "tls"),
-    ((requests.Timeout, ConnectTimeoutError, ReadTimeoutError, TimeoutError), "timeout"),
     ((ConnectionResetError, BrokenPipeError, ConnectionAbortedError), "reset"),
     (ConnectionRefusedError, "refused"),
     ((IncompleteRead, InvalidChunkLength), "length-mismatch"),
-    (NewConnectionError, "connection"),
+    (NewConnectionError, "connection"),  # urllib3 derives it from its connect timeout
+    ((requests.Timeout, ConnectTimeoutError, ReadTimeoutError, TimeoutError), "timeout"),
 )
 
 

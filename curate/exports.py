@@ -15,6 +15,7 @@ import io
 import lzma
 import stat
 import tarfile
+import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -434,7 +435,10 @@ class _Counted(io.RawIOBase):
 
 def _quiet(path: Path) -> BinaryIO:
     """A file that closes with the archive that reads it, without a warning."""
-    return cast(BinaryIO, _Counted(path.open("rb")))
+    file = path.open("rb")
+    counted = cast(BinaryIO, _Counted(file))
+    weakref.finalize(counted, file.close)
+    return counted
 
 
 class _Bounded(_Counted):

@@ -77,11 +77,16 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class Buckets:
-    """Hashes sorted by key: `offsets[k]` to `offsets[k + 1]` of `order` are those with key k."""
+    """Hashes sorted by key: `offsets[k]` to `offsets[k + 1]` of `order` are those with key k.
+
+    `used` lists the keys there are, `filled` says of each key whether it is there: a small table,
+    so that asking for many keys at random stays in the processor's cache.
+    """
 
     bits: Bits
     order: Index
     used: Index
+    filled: NDArray[np.bool_]
     offsets: Index
 
     @classmethod
@@ -91,7 +96,7 @@ class Buckets:
         order = np.argsort(keys, kind="stable")
         counts = np.bincount(keys, minlength=1 << len(band.positions))
         offsets = np.concatenate([[0], np.cumsum(counts)])
-        return cls(bits[order], order, np.flatnonzero(counts), offsets)
+        return cls(bits[order], order, np.flatnonzero(counts), counts > 0, offsets)
 
 
 def self_join(bits: Bits, distance: int, *, copies: int | None = None) -> Pairs:
@@ -271,10 +276,10 @@ def _meetings(
     With `half`, of two buckets that meet each other both ways only one way is given.
     """
     target = left.used ^ flip
-    there = right.offsets[target + 1] > right.offsets[target]
+    meet = right.filled[target]
     if half and flip:
-        there &= left.used < target
-    used, target = left.used[there], target[there]
+        meet &= left.used < target
+    used, target = left.used[meet], target[meet]
     sizes = left.offsets[used + 1] - left.offsets[used]
     rows = np.repeat(left.offsets[used], sizes) + _ramp(sizes)
     starts = np.repeat(right.offsets[target], sizes)

@@ -25,7 +25,8 @@ VERSIONED = {"group": "dedupe", "label": "label"}
 
 
 def create_views(db: duckdb.DuckDBPyConnection) -> None:
-    """The current version of each versioned table, as ``current_<table>``."""
+    """``stored``, every media item whose bytes are here; ``current_<table>`` of each versioned table."""
+    db.execute('CREATE VIEW stored AS SELECT * FROM "fetch" WHERE digest IS NOT NULL')
     for table, stage in VERSIONED.items():
         db.execute(
             f'CREATE VIEW current_{table} AS SELECT * FROM "{table}" WHERE version = ('  # noqa: S608

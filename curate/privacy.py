@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable
 
 _MENTION = re.compile(r"(?<![\w@.+-])@\w(?:[\w.-]*\w)?(?:@\w(?:[\w.-]*\w)?)?")
-_USER_PAGE = re.compile(r"(?<![\w/])/?(?:(?:u|user)/|r/u_)[A-Za-z0-9_-]+")
-_REDDIT = re.compile(r"(reddit\.com/)(?:(?:u|user)/|r/u_)[\w-]+", re.IGNORECASE)
+_USER_PAGE = re.compile(r"(?<![\w/])/?(?:(?:u|user)/|r/u_)[\w-]+")
+_REDDIT = re.compile(r"(reddit\.com/)(?:(?:u|user)/|r/u_)[\w-]+")
 _PROFILE = re.compile(
-    r"((?:twitter|x|instagram|facebook|threads|tiktok)\.(?:com|net)/)"
+    r"(\b(?:twitter|x|instagram|facebook|threads|tiktok)\.(?:com|net)/)"
     r"(?!i/|p/|reel/|hashtag/|search|explore/)@?[\w.-]+",
     re.IGNORECASE,
 )
@@ -32,8 +32,9 @@ def redact(text: str, handles: Iterable[str] = ()) -> str:
     if "@" in text:
         text = _MENTION.sub("@user", text)
     if "/" in text:
-        text = _USER_PAGE.sub("@user", text)
-        text = _PROFILE.sub(r"\1user", _REDDIT.sub(r"\1user/user", text))
+        if "u/" in text or "user/" in text or "r/u_" in text:
+            text = _REDDIT.sub(r"\1user/user", _USER_PAGE.sub("@user", text))
+        text = _PROFILE.sub(r"\1user", text)
         text = _without_handles(text, handles)
     return text
 

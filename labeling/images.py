@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
-from schemas.errors import ServiceError
+from schemas.errors import ServiceError, StoreError
 
 SUFFIXES = {
     "JPEG": ".jpg",
@@ -74,6 +74,9 @@ def place(name: str, folder: Path, *, file: Path | None, read: Callable[[], byte
 
     Returns:
         False if it was there already.
+
+    Raises:
+        StoreError: the disk refused, or the image is not where it was said to be.
     """
     target = folder / name
     if target.exists():
@@ -85,6 +88,11 @@ def place(name: str, folder: Path, *, file: Path | None, read: Callable[[], byte
         else:
             _link(file, incoming)
         incoming.replace(target)
+    except OSError as error:
+        raise StoreError(
+            f"{name} cannot be put into {folder} ({error.strerror}); "
+            "make sure that it is in the store and that the disk has room"
+        ) from None
     finally:
         incoming.unlink(missing_ok=True)
     return True

@@ -20,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
+    pretty_exceptions_enable=False,
     context_settings=HELP,
 )
 label = typer.Typer(
@@ -599,7 +600,7 @@ def demo(
     ] = Path("demo"),
     images: Annotated[
         int, typer.Option("--images", min=40, help="Distinct pictures in the world.")
-    ] = 240,
+    ] = 480,
     seed: Annotated[int, typer.Option("--seed", help="Of the whole world.")] = 0,
     workers: Workers = None,
     as_json: Json = False,
@@ -608,13 +609,21 @@ def demo(
 
     Example: wildrf demo demo
     """
+    import os
+
     from pipelines import demo as verb
     from pipelines.engines import open_engine
 
     told = Output(as_json)
     with open_engine("local", workers=workers) as pool, working() as progress:
         result = verb.run(
-            directory, images=images, seed=seed, engine=pool, progress=progress, say=told.say
+            directory,
+            images=images,
+            seed=seed,
+            workers=workers or os.cpu_count() or 1,
+            engine=pool,
+            progress=progress,
+            say=told.say,
         )
     show(result, verb.lines(result), as_json, passes=result["agrees"])
 

@@ -51,7 +51,7 @@ def say_epoch(report: Any) -> str:
     val = report.val
     auc = "" if val.get("auc") is None else f", AUC {val['auc']:.3f}"
     return (
-        f"epoch {report.epoch}: train loss {report.train_loss:.4f}, val accuracy {val['acc']:.3f}"
+        f"epoch {report.epoch}: train loss {report.loss:.4f}, val accuracy {val['acc']:.3f}"
         f"{auc} (n={val['n']}), {report.seconds:.0f} s"
     )
 

@@ -139,7 +139,7 @@ def _secret(workspace: Workspace) -> Check:
 def _store(workspace: Workspace) -> Check:
     """A sample of the media, hashed again: what the catalog says is here, is here and whole."""
     rows = workspace.catalog.rows(
-        "SELECT DISTINCT digest FROM fetch WHERE digest IS NOT NULL ORDER BY hash(digest) LIMIT $n",
+        "SELECT DISTINCT digest FROM stored ORDER BY hash(digest) LIMIT $n",
         n=SAMPLE,
     )
     broken = []

@@ -9,7 +9,11 @@ from curate.workspace import Workspace
 from pipelines.output import table
 from schemas.errors import InputError
 
-SAFE = {"enable_external_access": "false", "lock_configuration": "true", "TimeZone": "UTC"}
+SAFE = (
+    "SET TimeZone = 'UTC'",
+    "SET enable_external_access = false",
+    "SET lock_configuration = true",
+)
 """No file is read or written, nothing is loaded from the network, and a statement cannot change that."""
 
 
@@ -19,15 +23,15 @@ def ask(workspace: Workspace, statement: str) -> list[dict[str, Any]]:
     Raises:
         InputError: if DuckDB does not accept it.
     """
-    catalog = workspace.catalog
-    with catalog.reading():
+    path = workspace.catalog.path
+    with workspace.catalog.reading():
         pass  # a missing or foreign file is told here, in our words
     db = wait_for(
-        lambda: duckdb.connect(str(catalog.path), read_only=True, config=dict(SAFE)),
-        catalog.path,
-        catalog.patience_s,
+        lambda: duckdb.connect(str(path), read_only=True), path, workspace.catalog.patience_s
     )
     try:
+        for setting in SAFE:
+            db.execute(setting)
         answer = db.sql(statement)
         rows: list[dict[str, Any]] = answer.to_arrow_table().to_pylist() if answer else []
     except duckdb.Error as error:

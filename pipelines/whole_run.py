@@ -38,6 +38,7 @@ class Context:
     say: Say
     simulated: bool = False
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    told: list[tuple[str, str, float]] = field(default_factory=list)
 
     @property
     def release(self) -> Path:
@@ -73,7 +74,8 @@ def run_stages(context: Context, stages: tuple["Stage", ...]) -> dict[str, Any]:
         seconds = round(time.monotonic() - began, 3)
         context.results[stage.name] = result
         report.append({"name": stage.name, "seconds": seconds, **_brief(result)})
-        context.say(f"{stage.name}: {summary(stage.name, result)} ({seconds:.1f} s)")
+        context.told.append((stage.name, summary(stage.name, result), seconds))
+        context.say(f"{stage.name}: {context.told[-1][1]} ({seconds:.1f} s)")
         if stage.name == "check" and not result["clean"]:
             context.say("a leak stops the run: nothing is released")
             raise GateError("the splits leak; see `wildrf check`")
@@ -231,6 +233,7 @@ SUMMARIES: dict[str, Callable[[dict[str, Any]], str]] = {
         f"val AP {_show(r['val']['ap'])} (n={r['val']['n']}) after {r['epochs']} epochs"
     ),
     "evaluate": _evaluated,
+    "distill": lambda r: _evaluated(r["evaluation"]),
 }
 
 

@@ -12,11 +12,11 @@ QUESTIONS: dict[str, str] = {
     "image": "SELECT * FROM image WHERE digest = $digest",
     "posts": """
         SELECT p.*, m.position, m.url, m.member, m.rendition, m.alt, f.origin, f.attempt, f.served_type
-        FROM fetch f JOIN media m USING (platform, post_id, position)
+        FROM stored f JOIN media m USING (platform, post_id, position)
         JOIN post p USING (platform, post_id)
         WHERE f.digest = $digest ORDER BY p.platform, p.post_id""",
     "exports": """
-        SELECT DISTINCT s.* FROM fetch f JOIN post p USING (platform, post_id)
+        SELECT DISTINCT s.* FROM stored f JOIN post p USING (platform, post_id)
         JOIN source s USING (source_id) WHERE f.digest = $digest ORDER BY s.location""",
     "evidence": "SELECT * FROM evidence WHERE digest = $digest ORDER BY kind, origin",
     "fingerprints": "SELECT view, printf('%016x', bits) AS bits FROM fingerprint "
@@ -28,7 +28,7 @@ QUESTIONS: dict[str, str] = {
         SELECT g.group_id, g.canonical, g.why, (SELECT list(digest ORDER BY digest)
         FROM current_group o WHERE o.group_id = g.group_id) AS members
         FROM current_group g WHERE g.digest = $digest""",
-    "annotations": "SELECT * FROM annotation WHERE digest = $digest ORDER BY at, annotation_id",
+    "annotations": 'SELECT * FROM annotation WHERE digest = $digest ORDER BY "at", annotation_id',
     "label": "SELECT posterior, decision, votes, agreement, method, why FROM current_label "
     "WHERE digest = $digest",
     "releases": "SELECT name, split, platform, label, path, why FROM release_item "
@@ -78,8 +78,8 @@ def _resolve(db: duckdb.DuckDBPyConnection, start: str) -> str:
         raise InputError(f"{start!r} is too short; give at least 4 digits of the digest")
     rows = select(
         db,
-        "SELECT DISTINCT digest FROM (SELECT digest FROM image UNION ALL SELECT digest FROM fetch "
-        "WHERE digest IS NOT NULL) WHERE starts_with(digest, $start) ORDER BY digest LIMIT 3",
+        "SELECT DISTINCT digest FROM (SELECT digest FROM image UNION ALL SELECT digest FROM stored) "
+        "WHERE starts_with(digest, $start) ORDER BY digest LIMIT 3",
         start=start,
     )["digest"].to_pylist()
     if not rows:

@@ -23,6 +23,7 @@ from schemas.errors import CheckpointError, InputError
 from train.config import build_detector, code_versions
 from train.detectors import DetectorSpec, PatchDetector, find_detector
 from train.detectors.ladeda import FLAGS
+from train.detectors.patches import POOLINGS
 from train.transforms import Preprocessing
 
 logger = logging.getLogger(__name__)
@@ -181,7 +182,12 @@ def _unpack(found: dict[str, Any], name: str, digest: str) -> LoadedDetector:
     if preprocessing.digest != found["preprocessing_digest"]:
         raise CheckpointError(
             f"{name} has preprocessing {preprocessing.digest} but was saved with "
-            f"{found['preprocessing_digest']}; it was edited; train again or restore the file"
+            f"{found['preprocessing_digest']}; expected them equal: it was edited; restore the file"
+        )
+    if found["pooling"] not in POOLINGS:
+        raise CheckpointError(
+            f"{name} has pooling {found['pooling']!r}; expected one of {', '.join(POOLINGS)}; "
+            "use the version of wildrf that wrote it"
         )
     spec = _spec(found["detector"], name)
     model = _restore(spec, preprocessing, found["pooling"], found["weights"], name)

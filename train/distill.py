@@ -29,13 +29,10 @@ from schemas.policy import TrainPolicy
 from train.artifacts import open_run_folder
 from train.checkpoint import LoadedDetector, load_detector
 from train.config import Compute, check_recipe, choose_compute, fingerprint, preprocessing_of
-from train.data import ImageSet, eval_batches, new_memmap
+from train.data import EVAL_BATCH, ImageSet, eval_batches, new_memmap
 from train.engine import Clock, Step, descend, fit
 from train.training import OnEpoch, TrainResult, finish, load_train_val, make_run
 from train.transforms import Preprocessing, normalise, to_batch
-
-TEACHER_BATCH = 16
-"""Images the teacher sees at a time: a bound on memory, without effect on its logits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +139,7 @@ def _write_teacher_logits(
     model = compute.place(teacher.model).eval()
     rows: NDArray[Any] | None = None
     done = 0
-    for batch in eval_batches(images, batch=TEACHER_BATCH):
+    for batch in eval_batches(images, batch=EVAL_BATCH):
         with torch.inference_mode(), compute.autocast():
             inputs = normalise(batch, teacher.preprocessing, compute.device)
             logits = model.patch_logits(inputs).float().cpu().numpy()

@@ -6,7 +6,7 @@ checkpoint's own preprocessing is used; a caller who expects another is refused.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from train import metrics
 from train.artifacts import open_run_folder, skipped_rows, write_json, write_scores
 from train.checkpoint import LoadedDetector, load_detector
 from train.config import choose_compute, code_versions
-from train.data import Item, Skipped, find_images
-from train.predict import score_files
+from train.data import EVAL_BATCH, Item, Skipped, find_images
+from train.predict import Scored, score_files
 from train.transforms import Preprocessing
 
 WHOLE = "all"
@@ -47,7 +47,7 @@ def evaluate(
     assume: Preprocessing | None = None,
     device: str = "auto",
     precision: str = "float32",
-    batch: int = 32,
+    batch: int = EVAL_BATCH,
     workers: int = 4,
     draws: int = metrics.DRAWS,
     seed: int = 0,
@@ -80,11 +80,9 @@ def evaluate(
     loaded = load_detector(checkpoint, expected=expected, assume=assume)
     compute = choose_compute(device, precision, loaded.spec)
     items = choose_test(find_images(root))
-    scored = _score(
-        loaded, root, items, lambda paths: score_files(
-            loaded, paths, compute=compute, batch=batch, workers=workers
-        ), on_image,
-    )  # fmt: skip
+    paths = (root / item.path for item in items)
+    rows = score_files(loaded, paths, compute=compute, batch=batch, workers=workers)
+    scored = _collect(root, items, rows, on_image)
     platforms = _by_platform(scored, draws=draws, seed=seed)
     result = {
         "platforms": platforms,
@@ -113,18 +111,17 @@ def platform_of(item: Item) -> str:
     return item.platform.split("/")[0] or WHOLE
 
 
-def _score(
-    loaded: LoadedDetector,
+def _collect(
     root: Path,
     items: Sequence[Item],
-    score: Callable[[Any], Any],
+    rows: Iterable[Scored],
     on_image: Callable[[int, int], None] | None,
 ) -> Evaluated:
+    """Match scores to images, and set aside what has none with the reason."""
     kept: list[tuple[Item, str, float]] = []
     skipped: list[Skipped] = []
-    rows = score(root / item.path for item in items)
     for done, (item, row) in enumerate(zip(items, rows, strict=True), start=1):
-        if row.logit is None or not np.isfinite(row.logit):
+        if row.logit is None or row.digest is None or not np.isfinite(row.logit):
             skipped.append(Skipped(item.path, row.error or f"the logit is {row.logit}"))
         else:
             kept.append((item, row.digest, row.logit))

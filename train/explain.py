@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
 from schemas.errors import InputError
 from train.checkpoint import LoadedDetector
 from train.config import Compute
-from train.data import decode_all
-from train.transforms import normalise, to_batch, to_pixels
+from train.data import decode_all, quiet_decoder
+from train.transforms import normalise, to_batch, to_pixels, to_rgb
 
 FAKE_RGB = (200, 30, 30)
 REAL_RGB = (30, 80, 200)
@@ -64,17 +64,12 @@ def explain(loaded: LoadedDetector, path: Path, *, limit: float | None = None) -
     (decoded,) = decode_all([path], loaded.preprocessing, workers=1)
     if decoded.pixels is None:
         raise InputError(f"{path} {decoded.error}; expected an image; check the file")
-    with Image.open(path) as image:
-        shown = upright(image) if loaded.preprocessing.orientation else image.convert("RGB")
+    with quiet_decoder(), Image.open(path) as image:
+        shown = to_rgb(image, loaded.preprocessing)
     patches = patch_map(loaded, decoded.pixels)
     limit = default_limit(patches) if limit is None else limit
     overlay = render(shown, patches, loaded, limit)
     return Explanation(patches, float(_pool(patches, loaded)), limit, overlay)
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """The picture as a viewer shows it, in RGB."""
-    return ImageOps.exif_transpose(image).convert("RGB")
 
 
 def _pool(patches: NDArray[np.float32], loaded: LoadedDetector) -> float:

@@ -18,7 +18,7 @@ from schemas.errors import InputError
 from schemas.layout import SUFFIXES
 from train.checkpoint import LoadedDetector, load_detector
 from train.config import Compute, choose_compute
-from train.data import Decoded, decode_all, walk_files
+from train.data import EVAL_BATCH, Decoded, decode_all, walk_files
 from train.engine import predict_logits
 from train.transforms import to_batch
 
@@ -39,7 +39,7 @@ def predict(
     *,
     device: str = "auto",
     precision: str = "float32",
-    batch: int = 32,
+    batch: int = EVAL_BATCH,
     workers: int = 4,
 ) -> Iterator[dict[str, Any]]:
     """Yield {path, logit, score} per file, or {path, error}; folders are walked.
@@ -86,7 +86,7 @@ def score_files(
     paths: Iterable[Path],
     *,
     compute: Compute,
-    batch: int = 32,
+    batch: int = EVAL_BATCH,
     workers: int = 4,
 ) -> Iterator[Scored]:
     """Score every path with the detector's own preprocessing, in order."""

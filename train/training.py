@@ -58,8 +58,9 @@ class TrainResult:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The decoded train and val images of a set."""
+    """The decoded train and val images of the set at `root`."""
 
+    root: Path
     train: data.ImageSet
     val: data.ImageSet
     val_source: str
@@ -98,7 +99,7 @@ def load_train_val(root: Path, out: Path, recipe: TrainPolicy, prep: Preprocessi
         sets[split] = data.load_images(root, items, prep, workers=recipe.workers, cache=cache)
         cache.unlink(missing_ok=True)  # its pages live on while they are mapped
         data.require_both_classes(root, sets[split].items, split)
-    return Loaded(sets["train"], sets["val"], chosen.val_source)
+    return Loaded(root, sets["train"], sets["val"], chosen.val_source)
 
 
 def train_detector(
@@ -159,7 +160,7 @@ def make_run(
         key=fingerprint(recipe=recipe_key(recipe), data=loaded.digests, prep=prep.to_dict(), **key),
         state_path=out / "state.pt",
         steps_of=steps_of,
-        val_batches=lambda: data.eval_batches(loaded.val, batch=recipe.batch),
+        val_batches=lambda: data.eval_batches(loaded.val, batch=min(recipe.batch, data.EVAL_BATCH)),
         val_labels=loaded.val.labels,
         on_epoch=on_epoch,
         clock=clock,
@@ -183,7 +184,7 @@ def finish(
         "parameters": sum(p.numel() for p in run.detector.parameters()),
         "preprocessing": run.preprocessing.to_dict(),
         "preprocessing_digest": run.preprocessing.digest,
-        "data": loaded.digests,
+        "data": {**loaded.digests, "root": str(loaded.root)},
         "val_source": loaded.val_source,
         "device": run.compute.device.type,
         "precision": "bfloat16" if run.compute.half else "float32",

@@ -8,17 +8,18 @@ x 256, aspect ratio not kept, https://arxiv.org/abs/2406.09398.
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from schemas.errors import CheckpointError
+from train.detectors.representation import RepresentationName
 
 KERNELS = {"bilinear": Image.Resampling.BILINEAR}
 """Resize kernels a checkpoint may ask for; Pillow's are antialiased."""
@@ -33,15 +34,15 @@ class Preprocessing:
     centre kept).
     """
 
-    size: int = 256
-    crop: int = 224
-    fit: str = "stretch"
-    kernel: str = "bilinear"
+    size: Annotated[int, Field(gt=0)] = 256
+    crop: Annotated[int, Field(gt=0)] = 224
+    fit: Literal["stretch", "crop"] = "stretch"
+    kernel: Literal["bilinear"] = "bilinear"
     orientation: bool = True
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    representation: str = "NPR"
-    scale: float = 1.0
+    representation: RepresentationName = "NPR"
+    scale: Annotated[float, Field(gt=0)] = 1.0
 
     @property
     def digest(self) -> str:
@@ -57,37 +58,32 @@ class Preprocessing:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, found: Mapping[str, Any]) -> "Preprocessing":
+    def from_dict(cls, found: object) -> "Preprocessing":
         """What `to_dict` wrote.
 
         Raises:
             CheckpointError: if a field is missing, unknown, or asks for what we cannot do.
         """
         names = {f.name for f in fields(cls)}
-        if set(found) != names:
-            odd = ", ".join(sorted(set(found) ^ names))
+        if not isinstance(found, dict) or set(found) != names:
+            odd = sorted(map(str, set(found) ^ names)) if isinstance(found, dict) else [found]
             raise CheckpointError(
-                f"preprocessing differs from ours in {odd}; expected {', '.join(sorted(names))}; "
-                "use the version of wildrf that wrote it"
+                f"preprocessing differs from ours in {', '.join(map(str, odd))}; expected "
+                f"{', '.join(sorted(names))}; use the version of wildrf that wrote it"
             )
-        made = cls(**{k: _frozen(v) for k, v in found.items()})
-        if made.kernel not in KERNELS or made.fit not in ("stretch", "crop"):
+        try:
+            return TypeAdapter(cls).validate_python(found)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
             raise CheckpointError(
-                f"preprocessing asks for kernel {made.kernel!r} and fit {made.fit!r}; expected "
-                "bilinear and stretch or crop; use the version of wildrf that wrote it"
-            )
-        return made
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+                f"preprocessing asks for {first['loc'][0]} {first['input']!r}; expected: "
+                f"{first['msg']}; use the version of wildrf that wrote it"
+            ) from None
 
 
 def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """The upright, resized RGB pixels of `image`, (size, size, 3) uint8; no transparency."""
-    if preprocessing.orientation:
-        image = ImageOps.exif_transpose(image)
-    rgb = _to_rgb(image)
+    rgb = to_rgb(image, preprocessing)
     side = preprocessing.size
     box = _centre_square(rgb.size) if preprocessing.fit == "crop" else None
     if rgb.size != (side, side) or box is not None:
@@ -95,7 +91,10 @@ def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.ui
     return np.asarray(rgb, dtype=np.uint8)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """`image` in 8-bit RGB at its own size, turned upright if the preprocessing says so."""
+    if preprocessing.orientation:
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
         deep = np.asarray(image).astype(np.int64).clip(0, 65535)
         image = Image.fromarray((deep >> 8).astype(np.uint8))

@@ -261,7 +261,8 @@ def _time(value: Any) -> datetime | None:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    plain = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    return value if plain else None
 
 
 def _plain(value: Any) -> str | None:
@@ -429,14 +430,14 @@ def _preview(raw: dict[str, Any]) -> tuple[str | None, int | None, int | None]:
 def _inline(raw: dict[str, Any]) -> _Images:
     """Images inside the text of a self post, in the order of the text."""
     text = raw.get("selftext")
-    if not isinstance(text, str) or not ("redd.it/" in text or "![" in text):
-        return (), ()
     known = raw.get("media_metadata")
     known = known if isinstance(known, dict) else {}
-    found = dict.fromkeys(_inline_ids(_plain(text) or ""))
-    return _sorted_out(
-        _inline_item(n, media_id, served, known) for n, (media_id, served) in enumerate(found)
-    )
+    if not isinstance(text, str) or not (known or "redd.it/" in text or "![" in text):
+        return (), ()
+    found = enumerate(_inline_ids(_plain(text) or ""))
+    media, missed = _sorted_out(_inline_item(n, *place, known) for n, place in found)
+    videos = sum(1 for e in known.values() if isinstance(e, dict) and e.get("e") == "RedditVideo")
+    return media, missed + ("video",) * videos
 
 
 def _inline_ids(text: str) -> Iterator[tuple[str, str | None]]:

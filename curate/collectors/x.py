@@ -13,6 +13,7 @@ https://docs.x.com/x-api/fundamentals/data-dictionary. What decides:
 - every picture X serves is its own re-encoding, and the archive holds the size for the web.
 """
 
+import codecs
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -56,6 +57,7 @@ _EPOCH_MS = 1_288_834_974_657  # https://docs.x.com/fundamentals/x-ids: snowflak
 _FIRST_SNOWFLAKE = 29_700_859_247
 _MAX_ELEMENT = 64 * 2**20
 _DECODER = json.JSONDecoder()
+_NEXT = re.compile(r"[^\s,]")
 
 
 # ---------------------------------------------------------------- recognise
@@ -228,7 +230,8 @@ def _read_archive(export: Export) -> Iterator[Raw]:
             yield _with_context(raw, account, notes, files)
     for reason, pattern in _WITHHELD:
         for name in (n for n in names if pattern.search(n)):
-            yield from (replace(r, record={"withheld": reason}) for r in _elements(export, name))
+            for raw in _elements(export, name):
+                yield raw._replace(record={"withheld": reason})
 
 
 def _with_context(
@@ -244,7 +247,7 @@ def _with_context(
     post_id = str(tweet.get("id_str") or tweet.get("id"))
     note = _note_of(tweet, notes.get(_time(tweet.get("created_at")) or datetime.min, []))
     record = {"tweet": tweet, "account": account, "note": note, "files": files.get(post_id, [])}
-    return replace(raw, record=record)
+    return raw._replace(record=record)
 
 
 def _manifest(export: Export, names: Iterable[str]) -> tuple[dict[str, Any], str | None]:
@@ -297,38 +300,40 @@ def _local_files(names: Iterable[str]) -> dict[str, list[str]]:
 
 def _elements(export: Export, name: str) -> Iterator[Raw]:
     """The elements of the array that a `window.YTD… = [` file assigns, read as a stream."""
-    buffer, number, done = "", 0, False
-    text = _text(export, name)
-    for chunk in text:
+    buffer, begun, done, number = "", False, False, 0
+    for chunk in _text(export, name):
         buffer += chunk
-        if number == 0 and "[" in buffer and buffer.lstrip()[:1] != "{":
-            buffer = buffer[buffer.index("[") + 1 :]
-            number = 1
-        while number and (start := _start(buffer)) is not None:
-            if buffer[start] == "]":
-                done = True
-                break
-            try:
-                record, end = _DECODER.raw_decode(buffer, start)
-            except json.JSONDecodeError:
-                break
-            yield Raw(f"{name}[{number - 1}]", record)
-            buffer, number = buffer[end:], number + 1
+        if not begun and "[" in buffer:
+            buffer, begun = buffer[buffer.index("[") + 1 :], True
+        if begun and not done:
+            records, at, done = _decoded(buffer)
+            buffer = buffer[at:]
+            for record in records:
+                yield Raw(f"{name}[{number}]", record)
+                number += 1
         if len(buffer) > _MAX_ELEMENT:
             break
     if not done:
         yield Raw(f"{name}[{number}]", problem="broken file", partial=f"{name} is cut off")
 
 
-def _start(buffer: str) -> int | None:
-    """Where the next element begins: the first character that is neither space nor comma."""
-    match = re.search(r"[^\s,]", buffer)
-    return match.start() if match else None
+def _decoded(buffer: str) -> tuple[list[Any], int, bool]:
+    """The whole elements in `buffer`, where the rest begins, and whether the array ended."""
+    records: list[Any] = []
+    at = 0
+    while match := _NEXT.search(buffer, at):
+        at = match.start()
+        if buffer[at] == "]":
+            return records, at, True
+        try:
+            record, at = _DECODER.raw_decode(buffer, at)
+        except (json.JSONDecodeError, RecursionError):
+            break
+        records.append(record)
+    return records, at, False
 
 
 def _text(export: Export, name: str) -> Iterator[str]:
-    import codecs
-
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     with export.open(name) as stream:
         while chunk := stream.read(1 << 20):
@@ -440,7 +445,7 @@ def _image(position: int, item: dict[str, Any], url: str, member: str | None) ->
         url=f"{base}?name=orig",
         fallback_urls=(url,),
         member=member,
-        alt=item.get("ext_alt_text") or item.get("alt_text") or None,
+        alt=_sound(str(item.get("ext_alt_text") or item.get("alt_text") or "")) or None,
         claimed_type=_TYPES.get(base.rsplit(".", 1)[-1].lower()),
         claimed_width=width,
         claimed_height=height,
@@ -607,7 +612,7 @@ def _handles(own: Any, entities: dict[str, Any]) -> tuple[str, ...]:
 def _hashtags(entities: Any) -> tuple[str, ...]:
     tags = (entities or {}).get("hashtags") or ()
     names = (h.get("text") or h.get("tag") for h in tags if isinstance(h, dict))
-    return tuple(dict.fromkeys(str(name) for name in names if name))
+    return tuple(dict.fromkeys(_sound(str(name)) for name in names if name))
 
 
 def _expanded(text: str, entities: dict[str, Any]) -> str:
@@ -622,7 +627,13 @@ def _expanded(text: str, entities: dict[str, Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+    """Text without the three escapes that X writes, and without halves of characters."""
+    return _sound(text).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+
+
+def _sound(text: str) -> str:
+    """`text` as UTF-8 can hold it: JSON may escape one half of a surrogate pair alone."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _when(post_id: str, stated: Any) -> datetime | None:
@@ -636,7 +647,7 @@ def _when(post_id: str, stated: Any) -> datetime | None:
 
 def _snowflake(post_id: str) -> datetime | None:
     number = int(post_id) if post_id.isdecimal() and len(post_id) < 20 else 0
-    if number < _FIRST_SNOWFLAKE:
+    if not _FIRST_SNOWFLAKE <= number < 2**63:
         return None
     return datetime.fromtimestamp(((number >> 22) + _EPOCH_MS) // 1000, UTC)
 
@@ -659,9 +670,10 @@ def _time(value: Any) -> datetime | None:
 
 def _count(value: Any) -> int | None:
     """A count, which archives write as text."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    return int(value) if isinstance(value, str) and value.isdecimal() else None
+    if isinstance(value, str) and value.isdecimal() and len(value) < 19:
+        return int(value)
+    plain = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    return value if plain else None
 
 
 def _flag(value: Any) -> bool | None:

@@ -65,8 +65,8 @@ def _examine(data: bytes, max_pixels: int) -> Examined:
     return Examined(facts, _evidence(digest, traces), _fingerprints(digest, views))
 
 
-Read = tuple[Image, Traces, bytes]
-"""Facts of the header, traces of origin, and the bytes to decode."""
+Read = tuple[Image, Traces, bytes | None]
+"""Facts of the header, traces of origin, and the bytes to decode; None where there is no picture."""
 
 
 def _read_nothing(facts: Image, data: bytes) -> Read:
@@ -78,7 +78,7 @@ def _read_jpeg(facts: Image, data: bytes) -> Read:
     header = jpeg.read_header(data)
     exif = metadata.read_exif(next(iter(header.payloads(1, b"Exif\0\0")), None))
     profile = b"".join(p[2:] for p in sorted(header.payloads(2, b"ICC_PROFILE\0")))
-    xmp = b"".join(header.payloads(1, b"http://ns.adobe.com/xap/1.0/\0"))
+    xmp = b"\n".join(header.payloads(1, b"http://ns.adobe.com/xap/1.0/\0"))
     c2pa = any(b"jumb" in p and b"c2pa" in p for p in header.payloads(11, b"JP"))
     traces = Traces(
         exif=exif,
@@ -100,7 +100,8 @@ def _read_jpeg(facts: Image, data: bytes) -> Read:
         jpeg_dqt_hash=header.dqt_hash,
         jpeg_markers=header.marker_hash,
     )
-    return _with_exif(_with_fit(facts, header), exif), traces, data
+    picture = data if header.frame is not None and header.scans else None
+    return _with_exif(_with_fit(facts, header), exif), traces, picture
 
 
 def _with_fit(facts: Image, header: jpeg.Header) -> Image:
@@ -122,7 +123,7 @@ def _read_png(facts: Image, data: bytes) -> Read:
     header = png.read_header(data)
     exif = metadata.read_exif(header.exif)
     texts = {key: value.decode("utf-8", "replace") for key, value in reversed(header.texts)}
-    xmp = b"".join(value for key, value in header.texts if key == png.XMP_KEY)
+    xmp = b"\n".join(value for key, value in header.texts if key == png.XMP_KEY)
     traces = Traces(
         exif=exif,
         texts=texts,
@@ -141,7 +142,7 @@ def _read_png(facts: Image, data: bytes) -> Read:
     )
     facts = _with_exif(facts, exif)
     facts = replace(facts, software=facts.software or metadata.clean(texts.get("Software")))
-    return facts, traces, png.without_text(data) if header.texts else data
+    return facts, traces, png.picture_only(data)
 
 
 def _read_webp(facts: Image, data: bytes) -> Read:
@@ -154,7 +155,22 @@ def _read_webp(facts: Image, data: bytes) -> Read:
     return _with_exif(facts, exif), traces, data
 
 
-READERS = {"JPEG": _read_jpeg, "PNG": _read_png, "WEBP": _read_webp}
+C2PA_BOX = b"uuid\xd8\xfe\xc3\xd6\x1b\x0e\x48\x3c\x92\x97\x58\x28\x87\x7e\xc4\x81"
+
+
+def _read_boxes(facts: Image, data: bytes) -> Read:
+    """AVIF and HEIF: the decoder reads the rest."""
+    c2pa = "isobmff:uuid" if C2PA_BOX in data else None
+    return facts, Traces(metadata.NO_EXIF, {}, c2pa=c2pa), data
+
+
+READERS = {
+    "JPEG": _read_jpeg,
+    "PNG": _read_png,
+    "WEBP": _read_webp,
+    "AVIF": _read_boxes,
+    "HEIF": _read_boxes,
+}
 """Containers whose headers are read here; the decoder says what it can of the others."""
 
 
@@ -173,7 +189,9 @@ def _complete(facts: Image, traces: Traces, image: Pillow.Image) -> tuple[Image,
     """Add what the decoder knows and the header reader did not say."""
     if facts.format not in {"JPEG", "MPO", "PNG", "WEBP"}:
         exif = metadata.read_exif(image.info.get("exif"))
-        facts, traces = _with_exif(facts, exif), replace(traces, exif=exif)
+        xmp = image.info.get("xmp")
+        types = metadata.source_types(xmp) if isinstance(xmp, bytes) else ()
+        facts, traces = _with_exif(facts, exif), replace(traces, exif=exif, xmp=tuple(types))
         facts = replace(facts, icc=metadata.profile_hash(image.info.get("icc_profile")))
     facts = replace(
         facts,

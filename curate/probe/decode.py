@@ -66,17 +66,21 @@ def sniff(data: bytes) -> str | None:
     return next((name for name, magic in MAGIC if magic.match(data)), None)
 
 
-def decode(data: bytes, announced: str | None, size: tuple[int, int] | None, most: int) -> Decoded:
+def decode(
+    data: bytes | None, announced: str | None, size: tuple[int, int] | None, most: int
+) -> Decoded:
     """The first frame of `data`, fully decoded.
 
     Args:
-        data: the file.
+        data: the file; None where its own header says that there is no picture in it.
         announced: its format, as `sniff` says.
         size: width and height by the file's own header, where that was read.
         most: the largest number of pixels to decode.
     """
     if announced is None:
         return Decoded(None, None, "empty file" if not data else "not an image format we know")
+    if data is None:  # decoders search such files for a header byte by byte
+        return Decoded(None, announced, "header is damaged")
     if size is not None and size[0] * size[1] > most:
         return Decoded(None, announced, _bomb(size, most))
     try:
@@ -92,6 +96,8 @@ def one_line(error: Exception) -> str:
     message = str(error)
     if message in VAGUE or isinstance(error, (struct.error, LookupError, TypeError)):
         return "header is damaged"
+    if message.startswith("decoder error"):
+        return "picture data is damaged"
     lines = UNREADABLE.sub("", message).strip().splitlines()
     return (lines[0] if lines else type(error).__name__)[:LONGEST_ERROR]
 

@@ -22,6 +22,9 @@ LARGEST_TEXTS = 16 << 20
 LARGEST_PROFILE = 1 << 24
 MOST_CHUNKS = 100_000
 TEXT_TYPES = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+PICTURE_TYPES = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"})
+"""What a decoder needs; eXIf because it may hold the orientation."""
+
 XMP_KEY = "XML:com.adobe.xmp"
 COLOUR_WITH_ALPHA = frozenset({4, 6})
 
@@ -51,13 +54,13 @@ def read_header(data: bytes) -> Header:
     return header
 
 
-def without_text(data: bytes) -> bytes:
-    """The same picture without its text chunks, for a decoder that refuses long ones."""
+def picture_only(data: bytes) -> bytes:
+    """The same picture without the chunks that no pixel depends on, of which some stop a decoder."""
     kept = [SIGNATURE]
     at = len(SIGNATURE)
     while at < len(data):
         end = at + 12 + int.from_bytes(data[at : at + 4])
-        if data[at + 4 : at + 8] not in TEXT_TYPES:
+        if data[at + 4 : at + 8] in PICTURE_TYPES:
             kept.append(data[at:end])
         at = end
     return b"".join(kept)

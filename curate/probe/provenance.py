@@ -135,8 +135,19 @@ SOURCE_TYPES: dict[str, tuple[Direction, float]] = {
     "negativeFilm": (Direction.REAL, 0.5),
     "positiveFilm": (Direction.REAL, 0.5),
     "print": (Direction.REAL, 0.4),
+    "algorithmicallyEnhanced": (Direction.NEITHER, 0.0),
+    "composite": (Direction.NEITHER, 0.0),
+    "compositeCapture": (Direction.NEITHER, 0.0),
+    "dataDrivenMedia": (Direction.NEITHER, 0.0),
+    "digitalArt": (Direction.NEITHER, 0.0),
+    "digitalCreation": (Direction.NEITHER, 0.0),
+    "humanEdits": (Direction.NEITHER, 0.0),
+    "minorHumanEdits": (Direction.NEITHER, 0.0),
+    "screenCapture": (Direction.NEITHER, 0.0),
+    "softwareImage": (Direction.NEITHER, 0.0),
+    "virtualRecording": (Direction.NEITHER, 0.0),
 }
-"""What each IPTC digital source type speaks for, and how strongly; the others speak for neither."""
+"""What each IPTC digital source type speaks for, and how strongly. Other words are not repeated."""
 
 GENERATOR, CAMERA, CAMERA_NAME_ONLY, SOFTWARE = 0.95, 0.3, 0.2, 0.8
 
@@ -145,8 +156,8 @@ def claims(traces: Traces) -> Iterator[Claim]:
     """Every claim, at most one per kind and origin."""
     yield from _camera(traces.exif)
     yield from _generators(traces)
-    for name in traces.xmp:
-        direction, strength = SOURCE_TYPES.get(name, (Direction.NEITHER, 0.0))
+    for name in (n for n in traces.xmp if n in SOURCE_TYPES):
+        direction, strength = SOURCE_TYPES[name]
         yield Claim("iptc", f"xmp:DigitalSourceType/{name}", direction, strength, name)
     if traces.c2pa:
         yield Claim("c2pa", traces.c2pa, Direction.NEITHER, 0.0, "present, not verified")

@@ -14,22 +14,22 @@ from PIL import Image, ImageFilter
 from curate.simulated.scenes import Floats, Rng
 
 LUT_SIZE = 4096
-FLARE = 0.016  # stray light in the lens: no black is quite black
+FLARE = 4  # of 255: stray light in the lens, so that no black is quite black
+WITH_FLARE = [min(255, FLARE + value) for value in range(256)] * 3
 TO_LINEAR = (np.arange(LUT_SIZE, dtype=np.float32) / (LUT_SIZE - 1)) ** np.float32(2.2)
 TO_DISPLAY = (np.arange(LUT_SIZE, dtype=np.float32) / (LUT_SIZE - 1)) ** np.float32(1 / 2.2)
 
 
 def through_camera(scene: Floats, rng: Rng) -> Image.Image:
     """`scene` (h, w, 3), sides even, as a camera would have taken it."""
-    shot, read = rng.uniform(0.0008, 0.0028), rng.uniform(0.0005, 0.0015)
+    shot, read = rng.uniform(0.0008, 0.0028), rng.uniform(0.0001, 0.0005)
     optics = _as_image(scene).filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.5)))
     linear = TO_LINEAR[np.asarray(optics, np.uint16) * 16]
     raw = _mosaic(linear)
     noise = rng.standard_normal(raw.shape, dtype=np.float32)
     raw = raw + noise * np.sqrt(np.float32(shot) * raw + np.float32(read) ** 2)
     developed = _curve(_demosaic(np.clip(raw, 0, 1)), TO_DISPLAY)
-    developed = developed * np.float32(1 - FLARE) + np.float32(FLARE)
-    return _denoise(_as_image(developed), rng.uniform(0.15, 0.4))
+    return _denoise(_as_image(developed), rng.uniform(0.15, 0.4)).point(WITH_FLARE)
 
 
 def _mosaic(linear: Floats) -> Floats:

@@ -45,6 +45,8 @@ ASPECTS = (4 / 3, 4 / 3, 3 / 2, 1.0, 3 / 4, 2 / 3, 16 / 9, 4 / 5)
 BASE36 = string.digits + string.ascii_lowercase
 BASE64 = string.ascii_letters + string.digits + "-_"
 X_ACCOUNTS = 3
+PICTURES_PER_AUTHOR = 5  # so that splits by author stay balanced as the world grows
+BOTH_SIDES = 2  # the author of each platform who posts real and generated pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,7 @@ def _media_name(spec: WorldSpec, platform: str, number: int) -> str:
 def _posts(
     spec: WorldSpec, pictures: tuple[Picture, ...], copies: list[Copy]
 ) -> Iterator[PlannedPost]:
-    """Posts of all copies: single images, and some galleries of pictures with one label."""
+    """Posts of all copies: single images, and some galleries, each of pictures with one label."""
     index = 0
     for platform in (REDDIT, X):
         for label in (Label.REAL, Label.FAKE):
@@ -207,8 +209,11 @@ def _posts(
                 c.number for c in copies if c.platform == platform and c.kind == "original"
                 and c.picture is not None and pictures[c.picture].label is label
             ]  # fmt: skip
-            for group in _chunks(mine, rng_for(spec.seed, f"gallery/{platform}/{label}")):
-                yield _post(spec, platform, index, label, group)
+            for k, group in enumerate(
+                _chunks(mine, rng_for(spec.seed, f"gallery/{platform}/{label}"))
+            ):
+                post = _post(spec, platform, index, label, group)
+                yield post if k else replace(post, author=BOTH_SIDES)
                 index += 1
     for copy in copies:
         if copy.kind != "original" and copy.picture is not None:
@@ -240,7 +245,7 @@ def _post(
         platform,
         _post_id(platform, index, created),
         "gallery" if len(copies) > 1 and platform == REDDIT else "image",
-        _author(platform, label, rng),
+        _author(platform, label, rng, spec.images),
         created,
         label,
         f"#{hashtag}" if platform == X else (f"flair:{place[1]}" if place[1] else f"r/{place[0]}"),
@@ -273,11 +278,12 @@ def snowflake(at: datetime) -> int:
     return (int(at.timestamp() * 1000) - 1288834974657) << 22
 
 
-def _author(platform: str, label: Label, rng: Rng) -> int:
-    """Author 2 posts both real and generated pictures; on X there are three, one archive each."""
+def _author(platform: str, label: Label, rng: Rng, images: int) -> int:
+    """`BOTH_SIDES` or one of the label's own; on X there are three authors, one archive each."""
+    each = max(20, images // PICTURES_PER_AUTHOR)
     if rng.random() < (0.4 if platform == X else 0.1):
-        return 2
-    return int(label) if platform == X else 3 + int(label) + 2 * int(rng.integers(0, 20))
+        return BOTH_SIDES
+    return int(label) if platform == X else 3 + int(label) + 2 * int(rng.integers(0, each))
 
 
 def _set_traps(spec: WorldSpec, posts: list[PlannedPost], copies: list[Copy]) -> list[PlannedPost]:

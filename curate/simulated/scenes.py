@@ -187,9 +187,11 @@ class Canvas:
 
     def blur(self, radius: float) -> None:
         """Put what is drawn so far out of focus; `radius` is a share of the width."""
-        px = radius * self.scale[0]
-        self.layers = [layer.filter(ImageFilter.BoxBlur(px)) for layer in self.layers]
-        self.layers[0] = self.layers[0].filter(ImageFilter.BoxBlur(px * 0.6))
+        px = radius * self.size[0]
+        wide, narrow = ImageFilter.BoxBlur(px), ImageFilter.BoxBlur(px * 0.6)
+        small = [layer.reduce(OVERSAMPLE).filter(wide) for layer in self.layers]
+        small[0] = small[0].filter(narrow)
+        self.layers = [layer.resize(self.scale, Image.Resampling.BILINEAR) for layer in small]
         self._pens()
 
     def clouds(self, until: float, strength: float) -> None:
@@ -321,20 +323,13 @@ def draw_street(c: Canvas, rng: Rng) -> None:
 
     for z in (5.0 - 0.6 * k for k in range(8)):
         mark = [
-            at(-0.02, 0.5, z),
-            at(0.02, 0.5, z),
-            at(0.02, 0.5, z - 0.3),
-            at(-0.02, 0.5, z - 0.3),
+            at(x, 0.5, y) for x, y in ((-0.02, z), (0.02, z), (0.02, z - 0.3), (-0.02, z - 0.3))
         ]
         c.polygon(mark, (0.82, 0.8, 0.74), (90, 0, 128))
-    for side in (-1, 1):
-        walk = [
-            at(side * half, 0.5, 9),
-            at(side * half, 0.5, 0.35),
-            at(side * half * 0.72, 0.5, 0.35),
-        ]
+    for side in (-half, half):
+        walk = [at(side, 0.5, 9), at(side, 0.5, 0.35), at(side * 0.72, 0.5, 0.35)]
         c.polygon(walk, mix(road, (0.62, 0.6, 0.58), 0.6), (110, 0, 128))
-        _row_of_houses(c, rng, side * half, at, haze)
+        _row_of_houses(c, rng, side, at, haze)
     for _ in range(int(rng.integers(0, 5))):
         z = rng.uniform(0.9, 3.0)
         x, foot = at(rng.uniform(-0.9, 0.9) * half, 0.5, z)
@@ -628,35 +623,32 @@ def draw_beach(c: Canvas, rng: Rng) -> None:
     c.gradient(top, haze, horizon)
     c.clouds(horizon, rng.uniform(0.1, 0.9))
     sea = mix((0.12, 0.34, 0.42), top, rng.uniform(0.2, 0.6))
-    for k in range(12):
-        t = k / 12
-        c.box(
-            0,
-            horizon + t * (shore - horizon),
-            1,
-            1.01,
-            mix(lit(haze, 0.75), sea, 0.4 + 0.6 * t),
-            (30, 130, 128),
-        )
+    for t in np.linspace(0, 1, 12).tolist():
+        tone = mix(lit(haze, 0.75), sea, 0.4 + 0.6 * t)
+        c.box(0, horizon + t * (shore - horizon), 1, 1.01, tone, (30, 130, 128))
     for _ in range(int(rng.integers(0, 5))):
-        x, size = rng.random(), rng.uniform(0.01, 0.05)
-        c.polygon(
-            ((x, horizon + 0.01), (x, horizon - 2 * size), (x + size, horizon + 0.005)),
-            (0.9, 0.88, 0.84),
-        )
-        c.box(x - size, horizon + 0.005, x + size, horizon + 0.02, lit(c.colour(), 0.6))
-    sand = mix((0.8, 0.7, 0.54), c.colour(), 0.25)
-    line = shore + 0.05 * ridge(rng, 60, 0.3) + rng.uniform(-0.5, 0.5) * np.linspace(-0.5, 0.5, 60)
-    for lift, tone, rough in (
-        (0.03, (0.92, 0.93, 0.92), 180),
-        (0.0, lit(sand, 0.72), 60),
-        (-0.06, sand, 150),
-    ):
-        edge = [(i / 59, float(y) - lift) for i, y in enumerate(line)]
-        c.polygon([*edge, (1, 1.01), (0, 1.01)], tone, (rough, 40, 128))
+        _boat(c, rng, rng.random(), horizon, rng.uniform(0.01, 0.05))
+    _shore(c, rng, shore)
     for _ in range(int(rng.integers(2, 25))):
         x, y, r = rng.random(), rng.uniform(shore - 0.05, 1), rng.pareto(2) * 0.02 + 0.008
         _stone(c, rng, x, y, min(r, 0.14), lit(c.colour(), 0.7))
+
+
+def _boat(c: Canvas, rng: Rng, x: float, horizon: float, size: float) -> None:
+    sail = ((x, horizon + 0.01), (x, horizon - 2 * size), (x + size, horizon + 0.005))
+    c.polygon(sail, (0.9, 0.88, 0.84))
+    c.box(x - size, horizon + 0.005, x + size, horizon + 0.02, lit(c.colour(), 0.6))
+
+
+def _shore(c: Canvas, rng: Rng, shore: float) -> None:
+    """Foam, wet sand and dry sand, each below the one before."""
+    sand = mix((0.8, 0.7, 0.54), c.colour(), 0.25)
+    slope = rng.uniform(-0.5, 0.5) * np.linspace(-0.5, 0.5, 60)
+    line = shore + 0.05 * ridge(rng, 60, 0.3) + slope
+    foam = (0.92, 0.93, 0.92)
+    for lift, tone, rough in ((0.03, foam, 180), (0.0, lit(sand, 0.72), 60), (-0.06, sand, 150)):
+        edge = [(i / 59, float(y) - lift) for i, y in enumerate(line)]
+        c.polygon([*edge, (1, 1.01), (0, 1.01)], tone, (rough, 40, 128))
 
 
 def _stone(c: Canvas, rng: Rng, x: float, y: float, r: float, colour: Colour) -> None:
@@ -697,5 +689,4 @@ def render_scene(kind: str, size: tuple[int, int], rng: Rng) -> Floats:
     """One scene of `kind` as (h, w, 3) float32 RGB in [0, 1]; `size` is (width, height) in pixels."""
     canvas = Canvas(size, rng)
     SCENES[kind](canvas, rng)
-    canvas._pens()
     return canvas.finish()

@@ -36,13 +36,13 @@ def serve_picture(
     shot = (through_decoder if picture.label is Label.FAKE else through_camera)(scene, rng)
     served: dict[int, bytes] = {}
     for copy in copies:
-        upload = shot if copy.made_from is None else _decode(served[copy.made_from])
         if copy.kind == "same-bytes" and copy.made_from is not None:
             served[copy.number] = served[copy.made_from]
             continue
+        upload = shot if copy.made_from is None else _decode(served[copy.made_from])
         edit_rng = rng_for(spec.seed, "edit", copy.number)
         served[copy.number] = encode(spec, copy, picture.label, edit(upload, copy.kind, edit_rng))
-    return [(n, content, _decode(content).size) for n, content in served.items()]
+    return [(n, content, Image.open(io.BytesIO(content)).size) for n, content in served.items()]
 
 
 def encode(spec: WorldSpec, copy: Copy, label: Label, upload: Image.Image) -> bytes:

@@ -9,6 +9,7 @@ from itertools import combinations
 from typing import Any
 
 from curate.simulated.plan import (
+    BOTH_SIDES,
     FAKE_TAGS,
     HARD_KINDS,
     NEAR_KINDS,
@@ -18,6 +19,7 @@ from curate.simulated.plan import (
     Copy,
     Plan,
     PlannedPost,
+    X,
 )
 from curate.simulated.spec import WorldSpec
 from schemas.labels import Label
@@ -68,7 +70,9 @@ def truth_of(spec: WorldSpec, plan: Plan, files: Files, exports: list[str]) -> d
         "posts": _posts(plan),
         "broken": [_copy(c, files, shown_in) for c in plan.copies if c.picture is None],
         "pairs": _pairs(pictures),
-        "both_sides_authors": [{"platform": p, "author": _author(p, 2)} for p in ("reddit", "x")],
+        "both_sides_authors": [
+            {"platform": p, "author": _author(p, BOTH_SIDES)} for p in (REDDIT, X)
+        ],
         "mislabelled": [_key(p) for p in plan.posts if p.mislabelled and p.parent is None],
         "expected": _expected(plan, files),
     }

@@ -13,9 +13,9 @@ from schemas.records import Image
 ITEMS = """
     SELECT r.path, r.split, r.platform, r.label, r.group_id, i AS image,
            p.bits AS phash, d.bits AS dhash,
-           (SELECT min_by(o.author, o.post_id) FROM fetch f JOIN post o USING (platform, post_id)
+           (SELECT min_by(o.author, o.post_id) FROM stored f JOIN post o USING (platform, post_id)
             WHERE f.digest = r.digest AND o.platform = r.platform) AS author,
-           (SELECT min(o.post_id) FROM fetch f JOIN post o USING (platform, post_id)
+           (SELECT min(o.post_id) FROM stored f JOIN post o USING (platform, post_id)
             WHERE f.digest = r.digest AND o.platform = r.platform) AS post_id
     FROM release_item r
     JOIN image i ON i.digest = r.digest

@@ -28,22 +28,22 @@ def collect_export(
         ExportError: if it is no export that we know.
     """
     progress = progress or Silent()
-    with open_export(path) as export:
-        collector, form = detect(export, platform)
-        source_id = export.digest()
-        name = f"{collector.PLATFORM}/{collector.VERSION}"
-        if known := _known(workspace, source_id, name):
-            return _report(known, new_posts=0, new_media=0)
-        found = collect(
-            export, collector, form, secret=workspace.secret, source_id=source_id, batch_size=BATCH
-        )
-        progress.start(f"collect {path.name}", None)
-        new_posts = new_media = 0
-        for batch in found:
-            with workspace.catalog.writing() as db:
-                new_posts += insert(db, "post", batch.posts)
-                new_media += insert(db, "media", batch.media)
-            progress.advance(len(batch.posts))
+    export = open_export(path)
+    collector, form = detect(export, platform)
+    source_id = export.digest()
+    name = f"{collector.PLATFORM}/{collector.VERSION}"
+    if known := _known(workspace, source_id, name):
+        return _report(known, new_posts=0, new_media=0)
+    found = collect(
+        export, collector, form, secret=workspace.secret, source_id=source_id, batch_size=BATCH
+    )
+    progress.start(f"collect {path.name}", None)
+    new_posts = new_media = 0
+    for batch in found:
+        with workspace.catalog.writing() as db:
+            new_posts += insert(db, "post", batch.posts)
+            new_media += insert(db, "media", batch.media)
+        progress.advance(len(batch.posts))
     source = replace(found.source, location=str(path.resolve()), collected_at=datetime.now(UTC))
     workspace.catalog.add("source", [source])
     return _report(asdict(source), new_posts=new_posts, new_media=new_media)

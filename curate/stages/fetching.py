@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from curate.catalog import insert, select
-from curate.fetch import RETRYABLE, fetch_all
+from curate.download import TRANSIENT
+from curate.fetch import fetch_all
 from curate.stages import Identity, Progress, Silent, batches, record_run
 from curate.tags import MADE_BY as TAGS
 from curate.tags import tag_evidence
@@ -21,20 +22,21 @@ PENDING = """
     WITH tried AS (
         SELECT platform, post_id, position, max(attempt) AS attempts,
                bool_or(digest IS NOT NULL) AS done, arg_max(failure, attempt) AS last
-        FROM fetch GROUP BY ALL)
+        FROM "fetch" GROUP BY ALL)
     SELECT m.*, coalesce(t.attempts, 0) + 1 AS attempt
     FROM media m
     JOIN post p USING (platform, post_id)
     LEFT JOIN tried t USING (platform, post_id, position)
     WHERE NOT p.opted_out
       AND (t.attempts IS NULL
-           OR (NOT t.done AND t.attempts < $attempts AND list_contains($retryable, t.last)))
+           OR (NOT t.done AND t.attempts < $attempts 
+               AND (list_contains($transient, t.last) OR starts_with(t.last, 'http-5'))))
     ORDER BY m.platform, m.post_id, m.position
 """
 
 OUTCOME = """
     SELECT failure, count(*) AS n, coalesce(sum(bytes) FILTER (digest IS NOT NULL), 0) AS bytes
-    FROM (SELECT * FROM fetch
+    FROM (SELECT * FROM "fetch"
           QUALIFY row_number() OVER (PARTITION BY platform, post_id, position
                                      ORDER BY attempt DESC) = 1)
     GROUP BY failure ORDER BY failure
@@ -43,7 +45,7 @@ OUTCOME = """
 TAGGABLE = """
     SELECT p.*, f.digests FROM post p JOIN (
         SELECT platform, post_id, list(DISTINCT digest ORDER BY digest) AS digests
-        FROM fetch WHERE digest IS NOT NULL GROUP BY ALL) f USING (platform, post_id)
+        FROM stored GROUP BY ALL) f USING (platform, post_id)
     ORDER BY p.platform, p.post_id
 """
 
@@ -56,7 +58,7 @@ def fetch_media(
     """Try every media item that is not here and may still be had; the outcome of all items so far."""
     progress = progress or Silent()
     policy = workspace.policy.fetch
-    pending = workspace.catalog.rows(PENDING, attempts=policy.attempts, retryable=sorted(RETRYABLE))
+    pending = workspace.catalog.rows(PENDING, attempts=policy.attempts, transient=sorted(TRANSIENT))
     exports = {
         row["source_id"]: Path(row["location"])
         for row in workspace.catalog.rows("SELECT source_id, location FROM source")

@@ -19,9 +19,8 @@ BATCH = 256
 """Images per commit."""
 
 PENDING = """
-    SELECT DISTINCT digest FROM fetch
-    WHERE digest IS NOT NULL
-      AND digest NOT IN (SELECT digest FROM image WHERE made_by = $made_by)
+    SELECT DISTINCT digest FROM stored
+    WHERE digest NOT IN (SELECT digest FROM image WHERE made_by = $made_by)
     ORDER BY digest
 """
 

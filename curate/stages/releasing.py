@@ -14,8 +14,8 @@ MANIFEST_ROWS = """
         SELECT f.digest, p.platform, min_by(p.post_id, p.post_id) AS post_id,
                min_by(p.author, p.post_id) AS author, min_by(p.created_at, p.post_id) AS created_at,
                min_by(p.permalink, p.post_id) AS permalink
-        FROM fetch f JOIN post p ON p.platform = f.platform AND p.post_id = f.post_id
-        WHERE f.digest IS NOT NULL GROUP BY f.digest, p.platform)
+        FROM stored f JOIN post p USING (platform, post_id)
+        GROUP BY f.digest, p.platform)
     SELECT r.path, r.digest, r.split, r.platform, r.label, r.group_id, r.why,
            p.post_id, p.author, p.created_at, p.permalink,
            l.posterior, l.votes, l.agreement,

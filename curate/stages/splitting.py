@@ -33,8 +33,7 @@ CANDIDATES = """
 
 POSTINGS = """
     SELECT DISTINCT f.digest, p.platform, p.post_id, p.author
-    FROM fetch f JOIN post p ON p.platform = f.platform AND p.post_id = f.post_id
-    WHERE f.digest IS NOT NULL
+    FROM stored f JOIN post p USING (platform, post_id)
     ORDER BY f.digest, p.platform, p.post_id
 """
 
@@ -93,7 +92,7 @@ def tally(items: list[ReleaseItem]) -> dict[str, Any]:
 
 def _reason(why: str) -> str:
     """The reason without the image it names, so that equal reasons are counted together."""
-    for head in ("same picture as", "undecided", "does not decode"):
+    for head in ("same picture", "undecided", "does not decode"):
         if why.startswith(head):
             return head
     return why

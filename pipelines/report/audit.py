@@ -49,7 +49,7 @@ def write_audit_page(
         n_features=len(FEATURES),
         counts=_count_labels(placed),
         parts=_parts(placed),
-        plot=_plot(result),
+        plot=plot_of(result),
         n_constant=len([f for f in result["features"] if f["constant"]]),
         causes=[_cause(result, name) for name in result["causes"]],
         families=FAMILIES,
@@ -108,8 +108,9 @@ def next_steps(result: Mapping[str, Any]) -> list[str]:
         ]
     if result["verdict"] == "inconclusive":
         return [
-            "Add images of the smaller label until the interval is on one side of the gate.",
-            "Meanwhile report no detector's score on this set without the interval above.",
+            f"Add images: {result['why']}.",
+            "Run the audit again; the interval narrows with the square root of their number.",
+            "Until then, a detector's score on this set says little: report it with this page.",
         ]
     told = [FEATURES[name].title for name in result["causes"][:3]]
     causes = f" ({', '.join(told)})" if told else ""
@@ -122,7 +123,7 @@ def next_steps(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _plot(result: Mapping[str, Any]) -> Any:
+def plot_of(result: Mapping[str, Any]) -> Any:
     """The joint probe and the strongest features that vary; None if nothing was measured."""
     if result["probe"]["auc"] is None:
         return None
@@ -162,7 +163,7 @@ def show_value(value: float | str | None) -> str:
 
 
 def _count_labels(placed: Sequence[Surveyed]) -> dict[str, int]:
-    counts = Counter(item.placement.label.name.lower() for item in placed if item.placement)
+    counts = Counter(_label(item) for item in placed)
     return {"real": counts["real"], "fake": counts["fake"]}
 
 
@@ -176,13 +177,17 @@ def _parts(placed: Sequence[Surveyed]) -> list[dict[str, Any]]:
 
 
 def _samples(placed: Sequence[Surveyed], root: Path) -> dict[str, list[contact_sheet.Tile]]:
-    """Pictures of each label taken evenly from the order of paths."""
+    """Pictures of each label that open, taken evenly from the order of paths."""
     found = {}
     for side in ("real", "fake"):
-        paths = [i.path for i in placed if i.placement and i.placement.label.name.lower() == side]
+        paths = [i.path for i in placed if _label(i) == side and not i.image.error]
         step = max(1, len(paths) // SHOWN)
         found[side] = [contact_sheet.tile(root, path) for path in paths[::step][:SHOWN]]
     return found
+
+
+def _label(item: Surveyed) -> str:
+    return item.placement.label.name.lower() if item.placement else ""
 
 
 def _leak_context(leaks: Sequence[Leak] | None, root: Path) -> dict[str, Any]:
@@ -198,7 +203,7 @@ def _leak_context(leaks: Sequence[Leak] | None, root: Path) -> dict[str, Any]:
 
 def _leak_words(leaks: Sequence[Leak]) -> str:
     if not leaks:
-        return "No picture, group, author or post was found on both sides of a split."
+        return "No picture, group, author or post was found in two splits, none under both labels."
     counts = Counter(leak.kind for leak in leaks)
     told = ", ".join(f"{kind} {page.show_count(n)}" for kind, n in counts.items())
     shown = f" The first {SHOWN} are shown." if len(leaks) > SHOWN else ""

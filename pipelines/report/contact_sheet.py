@@ -61,7 +61,7 @@ def thumbnail(file: Path, side_px: int) -> Image.Image:
             if opened.width * opened.height > MAX_PIXELS:
                 raise ValueError(f"{opened.width} x {opened.height} is too large to show")
             opened.draft("RGB", (2 * side_px, 2 * side_px))
-            small = flatten(upright(opened))
+            small = flatten(upright(opened)).copy()  # the file is closed before it is scaled
     small.thumbnail((side_px, side_px))
     return small
 

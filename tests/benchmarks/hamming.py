@@ -35,9 +35,7 @@ def main() -> None:
             pairs = hamming.self_join(bits, distance)
             seconds = time.perf_counter() - start
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-            print(
-                f"{count:9,} at {distance:2}: {seconds:6.2f} s, {len(pairs):7,} pairs, {peak} MB"
-            )
+            print(f"{count:9,} at {distance:2}: {seconds:6.2f} s, {len(pairs):7,} pairs, {peak} MB")
         if count <= 20_000:
             start = time.perf_counter()
             sum(np.count_nonzero(np.bitwise_count(b ^ bits) <= 8) for b in bits)

@@ -99,7 +99,9 @@ def test_a_gallery_keeps_the_order_shown_and_reports_what_failed():
         "b": entry("b"),
         "x": {"status": "failed"},
         "v": {"status": "valid", "e": "RedditVideo", "dashUrl": "https://v.redd.it/v"},
-        "g": entry("g", e="AnimatedImage", s={"gif": "https://i.redd.it/g.gif", "mp4": "https://m"}),
+        "g": entry(
+            "g", e="AnimatedImage", s={"gif": "https://i.redd.it/g.gif", "mp4": "https://m"}
+        ),
     }
 
     got = image(is_gallery=True, gallery_data={"items": items}, media_metadata=known)
@@ -143,13 +145,23 @@ def test_a_crosspost_of_a_removed_post_is_skipped():
 def test_images_inside_a_text_are_taken_in_its_order():
     text = (
         "see https://preview.redd.it/some-title-v0-two.png?width=640&amp;s=ab and "
-        "![img](one-one \"caption\") ![gif](giphy|xyz)"
+        '![img](one-one "caption") ![gif](giphy|xyz)'
     )
 
     got = image(is_self=True, selftext=text, media_metadata={"one-one": entry("one-one")})
 
-    assert [m.url for m in got.media] == ["https://i.redd.it/two.png", "https://i.redd.it/one-one.jpg"]
+    assert [m.url for m in got.media] == [
+        "https://i.redd.it/two.png",
+        "https://i.redd.it/one-one.jpg",
+    ]
     assert got.media[0].fallback_urls[0].endswith("?width=640&s=ab")
+
+
+def test_a_text_with_a_video_alone_is_skipped_as_video():
+    known = {"vv1": {"status": "valid", "e": "RedditVideo"}}
+    text = "https://reddit.com/link/a1/video/vv1/player"
+
+    assert one(is_self=True, selftext=text, media_metadata=known) == Skip("video")
 
 
 def test_a_deleted_author_is_none_and_a_user_page_is_no_community():
@@ -184,11 +196,6 @@ def _opened(path: Path) -> tuple[Any, Any, Any]:
     return export, *detect(export)
 
 
-# Counted with jq, not with this code: t3 things that are galleries (valid items that are no video),
-# or whose url is on i.redd.it, or self posts with media_metadata.
-REAL = {"listing_0.json": (64, 109), "overview_0.json": None, "crosspost_0.json": (0, 0)}
-
-
 def test_real_listings_give_as_many_posts_and_images_as_counted_otherwise(shared):
     for path in sorted((shared / "data/exports/reddit").glob("*.json")):
         collection = collect(*_opened(path), secret=b"s", source_id="s")
@@ -213,5 +220,7 @@ def _counted(document: Any) -> tuple[int, int]:
 def _images_of(thing: dict[str, Any]) -> int:
     shown = (thing.get("crosspost_parent_list") or [thing])[0]
     entries = (shown.get("media_metadata") or {}).values()
-    valid = sum(1 for e in entries if e["status"] == "valid" and e["e"] in ("Image", "AnimatedImage"))
+    valid = sum(
+        1 for e in entries if e["status"] == "valid" and e["e"] in ("Image", "AnimatedImage")
+    )
     return valid or int(shown.get("post_hint") == "image")

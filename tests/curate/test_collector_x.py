@@ -61,8 +61,10 @@ def test_an_archive_as_zip_or_one_folder_deeper_gives_the_same(tmp_path):
 
         posts, media, _ = collected(path)
 
-        assert posts and posts == collected(folder)[0]
-        assert media[0].member and media[0].member.startswith(f"{prefix}data/")
+        assert posts
+        assert posts == collected(folder)[0]
+        assert media[0].member
+        assert media[0].member.startswith(f"{prefix}data/")
 
 
 def test_a_repost_in_an_archive_is_told_by_its_text_and_foreign_media():
@@ -77,7 +79,8 @@ def test_a_long_post_gets_its_whole_text_and_later_hashtags():
     posts, _, _ = collected(SAMPLES / "archive")
 
     [long] = [p for p in posts if "Later" in p.hashtags]
-    assert long.text and long.text.endswith("and then ends #Later")
+    assert long.text
+    assert long.text.endswith("and then ends #Later")
 
 
 def test_a_year_that_the_id_contradicts_is_mended():
@@ -125,7 +128,9 @@ def test_a_partial_or_cut_archive_says_that_it_is_not_complete(tmp_path):
 
     assert posts
     assert not source.complete
-    assert source.detail and "partial" in source.detail and "cut off" in source.detail
+    assert source.detail
+    assert "partial" in source.detail
+    assert "cut off" in source.detail
 
 
 def test_a_repost_whose_origin_nobody_says_is_not_kept():
@@ -153,6 +158,17 @@ def test_all_images_come_from_the_extended_entities():
     assert [m.media_id for m in found.media] == ["3", "4"]
 
 
+def test_half_a_character_and_absurd_counts_do_not_reach_a_row(tmp_path):
+    raw = status(
+        full_text="a \ud83d b", favorite_count="9" * 40, extended_entities={"media": [photo()]}
+    )
+    (tmp_path / "tweets.js").write_text("window.YTD.tweets.part0 = " + json.dumps([{"tweet": raw}]))
+
+    [post], _, _ = collected(tmp_path / "tweets.js")
+
+    assert (post.text, post.score) == ("a ? b", None)
+
+
 @pytest.mark.parametrize(
     ("name", "posts", "images"),
     [
@@ -174,7 +190,7 @@ def test_real_statuses_give_every_photo_of_their_extended_entities(shared):
     want = {}
     for raw in json.loads(path.read_bytes()):
         shown = raw.get("retweeted_status", raw)
-        photos = [m for m in shown.get("extended_entities", {}).get("media", ())]
+        photos = list(shown.get("extended_entities", {}).get("media", ()))
         want[raw["id_str"]] = [m["id_str"] for m in photos if m["type"] == "photo"]
 
     _, media, _ = collected(path)

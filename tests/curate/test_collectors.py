@@ -1,13 +1,20 @@
 import copy
 import datetime as dt
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from curate.collect import collect
 from curate.collectors import COLLECTORS, detect
 from curate.collectors.contract import Collector, Format, Found, Skip
 from curate.exports import open_export
 from schemas.errors import ExportError, InputError
+from schemas.records import TABLES
+from schemas.tables import find
 
 SAMPLES = Path(__file__).resolve().parents[1] / "data" / "exports"
 EVERY = [(c, f) for c in COLLECTORS.values() for f in c.FORMATS]
@@ -107,13 +114,55 @@ def test_reposts_are_resolved_wherever_a_format_has_them():
 
 @pytest.mark.parametrize(("collector", "format"), EVERY, ids=NAMES)
 @pytest.mark.parametrize(
-    "junk", [None, [], "text", 7, {}, {"id": 5}, {"kind": "t3", "data": {}}, {"tweet": []}], ids=repr
+    "junk",
+    [None, [], "text", 7, {}, {"id": 5}, {"kind": "t3", "data": {}}, {"tweet": []}],
+    ids=repr,
 )
 def test_a_record_of_another_shape_is_skipped_with_a_reason(collector, format, junk):
     [result] = collector.parse(junk, format.name)
 
     assert isinstance(result, Skip)
     assert result.reason
+
+
+@pytest.mark.parametrize(("collector", "format"), EVERY, ids=NAMES)
+@given(data=st.data())
+@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+def test_a_value_of_another_kind_never_ends_a_collection(tmp_path_factory, collector, format, data):
+    export = open_export(sample(collector, format))
+    records = [r for r in collector.read(export, format.name) if isinstance(r.record, dict)]
+    raw = data.draw(st.sampled_from(records))
+    broken = copy.deepcopy(raw.record)
+    spoil(broken, data)
+    fake = SimpleNamespace(
+        PLATFORM=collector.PLATFORM,
+        VERSION=1,
+        read=lambda *_: iter([raw._replace(record=broken)]),
+        parse=collector.parse,
+    )
+
+    collection = collect(export, fake, format, secret=b"s", source_id="s")
+    batches = list(collection)
+
+    assert collection.source.seen == 1
+    for batch in batches:
+        find(TABLES, "post").to_arrow(batch.posts)
+        find(TABLES, "media").to_arrow(batch.media)
+
+
+def spoil(value: Any, data: st.DataObject) -> None:
+    """Put something unexpected at one random place inside `value`."""
+    while True:
+        keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+        key = data.draw(st.sampled_from(keys))
+        inner = value[key]
+        if not isinstance(inner, dict | list) or not inner or data.draw(st.booleans()):
+            value[key] = data.draw(JUNK)
+            return
+        value = inner
+
+
+JUNK = st.sampled_from([None, True, -1, 2**70, 1e300, "", "x", "9" * 30, [], [None], {}, {"a": 1}])
 
 
 @pytest.mark.parametrize("data", [b'{"a": 1}', b"[]", b"not json", b"[[[[", b"\x00\xff\xfe"])

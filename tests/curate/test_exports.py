@@ -1,5 +1,6 @@
 import gzip
 import io
+import itertools
 import lzma
 import tarfile
 import zipfile
@@ -105,7 +106,7 @@ def test_the_digest_follows_content_and_names_alone(tmp_path):
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6))
 def test_lines_do_not_depend_on_where_chunks_end(data, cuts):
     edges = sorted({0, len(data), *(c for c in cuts if c <= len(data))})
-    chunks = [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    chunks = [data[a:b] for a, b in itertools.pairwise(edges)]
 
     assert list(split_lines(iter(chunks))) == [x for x in data.split(b"\n") if x.strip()]
 

@@ -1,5 +1,6 @@
 """Hashes against ImageHash, and the one canonical decode."""
 
+import hashlib
 import io
 
 import imagehash
@@ -159,3 +160,11 @@ def test_a_scene_has_both_views():
     assert list(found) == ["phash", "dhash"]
     assert fingerprint.to_hex(found["phash"]) == str(imagehash.phash(scene()))
     assert fingerprint.informative(scene())
+
+
+def test_the_pixel_digest_is_one_hash_over_mode_size_and_samples():
+    tall = scene(size=(7, 1300))
+    expected = hashlib.sha256(b"RGB 7 1300\n" + tall.tobytes()).hexdigest()
+
+    assert fingerprint.pixel_digest(tall) == expected
+    assert fingerprint.pixel_digest(tall) != fingerprint.pixel_digest(tall.rotate(180))

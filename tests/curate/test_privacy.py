@@ -14,7 +14,10 @@ from curate.privacy import author_key, redact
         ("u/made-up and /u/made_up2", "@user and @user"),
         ("r/u_madeup here", "@user here"),
         ("see https://x.com/made_up/status/12", "see https://x.com/user/status/12"),
-        ("https://www.reddit.com/user/madeup/comments", "https://www.reddit.com/user/user/comments"),
+        (
+            "https://www.reddit.com/user/madeup/comments",
+            "https://www.reddit.com/user/user/comments",
+        ),
         ("https://www.reddit.com/r/aiArt/comments/1", "https://www.reddit.com/r/aiArt/comments/1"),
         ("https://x.com/i/web/status/12", "https://x.com/i/web/status/12"),
         ("mail me@home.example", "mail me@home.example"),

@@ -229,8 +229,7 @@ def test_annotators_err_as_often_as_stated():
 def test_one_author_has_real_and_generated_pictures_on_each_platform(world):
     for who in world.truth["both_sides_authors"]:
         posts = [p for p in world.truth["posts"] if p["author"] == who["author"] and p["truth"]]
-        if who["platform"] == "x":
-            assert {p["truth"] for p in posts} == {"real", "fake"}
+        assert {p["truth"] for p in posts} == {"real", "fake"}
 
 
 def test_snowflakes_hold_the_time_they_were_made():

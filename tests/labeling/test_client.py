@@ -365,6 +365,15 @@ def test_a_server_that_is_not_there_is_told_in_one_line():
     assert "\n" not in str(error.value)
 
 
+def test_the_connection_ends_when_nobody_holds_the_studio_any_more():
+    studio = Studio("http://127.0.0.1:9", "0" * 40)
+    http = studio._http
+
+    del studio
+
+    assert http.is_closed
+
+
 def test_an_empty_key_is_told_with_the_variable_to_set():
     with pytest.raises(ServiceError, match="LABEL_STUDIO_API_KEY"):
         Studio("http://127.0.0.1:9", "")

@@ -107,6 +107,20 @@ def test_one_person_has_one_vote_however_often_they_answered():
     assert (found.decision, found.votes) == (0, 3)
 
 
+def test_an_annotation_changed_last_is_the_last_word_though_another_was_made_after_it():
+    rows = [
+        said("Real", name="first", revision="2026-01-01"),
+        said("Real", name="second", revision="2026-01-02"),
+        said("Fake", name="first", revision="2026-01-03"),
+    ]
+
+    assert verdict(rows).decision == 1
+
+
+def test_agreement_that_just_reaches_the_bar_is_enough():
+    assert verdict(votes("Fake", "Fake", "Fake", "Real", "Real")).decision == 1
+
+
 def test_a_later_skip_takes_the_vote_back():
     rows = [said("Fake", revision="2026-01-01"), said(None, revision="2026-01-02")]
 

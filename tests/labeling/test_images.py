@@ -1,11 +1,12 @@
 """Images on the way to a browser: same bytes, neutral names, nothing outside the shared folder."""
 
 import os
+import shutil
 
 import pytest
 
 from labeling.images import file_name, local_file_url, place, shared_folder, web_url
-from schemas.errors import ServiceError
+from schemas.errors import ServiceError, StoreError
 
 DIGEST = "ab" * 32
 
@@ -59,12 +60,27 @@ def test_an_image_in_a_store_elsewhere_is_written_from_its_bytes(tmp_path):
     assert (folder / "x.jpg").read_bytes() == b"picture"
 
 
+def test_a_copy_that_breaks_off_leaves_no_half_file(tmp_path, monkeypatch):
+    folder = shared_folder(tmp_path, "shown")
+
+    def break_off(_, target):
+        target.write_bytes(b"pic")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "link", break_off)
+    monkeypatch.setattr(shutil, "copyfile", break_off)
+    with pytest.raises(StoreError, match="No space left"):
+        place("x.jpg", folder, file=tmp_path / "original", read=never)
+
+    assert list(folder.iterdir()) == []
+
+
 def test_a_failed_read_leaves_no_half_file(tmp_path):
     folder = shared_folder(tmp_path, "shown")
 
     with pytest.raises(AssertionError):
         place("x.jpg", folder, file=None, read=never)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(StoreError, match="No such file"):
         place("x.jpg", folder, file=tmp_path / "none", read=never)
 
     assert list(folder.iterdir()) == []

@@ -107,9 +107,11 @@ def test_a_skipped_task_is_a_row_without_a_choice():
 
 
 def test_what_was_ticked_before_a_skip_does_not_count():
-    (row,) = rows(exported(entry(choice("verdict", "Bogus"), was_cancelled=True)))
+    half_done = entry(choice("verdict", "Bogus"), choice("reasons", "text"), rating(2))
 
-    assert row.choice is None
+    (row,) = rows(exported({**half_done, "was_cancelled": True}))
+
+    assert (row.choice, row.ticks, row.confidence) == (None, (), None)
 
 
 def test_an_annotator_is_the_same_in_an_export_and_in_an_answer_of_the_api():

@@ -102,6 +102,7 @@ def test_broken_files_and_simulated_data_are_told(biased: Any, tmp_path: Path) -
     html = write_page(biased, tmp_path / "a.html", simulated=True)
 
     assert "Simulated data." in html
+    assert html.count('src="data:image/webp') == 24
     assert "train/1_fake/broken.jpg" in html
     assert "Simulated data." not in write_page(biased, tmp_path / "b.html")
 
@@ -211,6 +212,12 @@ def test_a_thumbnail_is_upright_and_small_and_the_original_stays_as_it_was(tmp_p
 
     assert shown.size == (50, 100)
     assert (tmp_path / "a.jpg").read_bytes() == before
+
+
+def test_a_plain_jpeg_has_a_thumbnail(tmp_path: Path) -> None:
+    Image.new("RGB", (900, 600), "green").save(tmp_path / "a.jpg")
+
+    assert contact_sheet.tile(tmp_path, "a.jpg").problem is None
 
 
 def test_what_does_not_open_is_a_tile_that_says_so(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from schemas.policy import TrainPolicy
 
 SIDE = 64
+
+torch.set_num_threads(1)  # tensors here are too small to share between cores
 
 
 def picture(rng, label, size=(SIDE, SIDE)):

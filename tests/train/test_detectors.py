@@ -176,7 +176,7 @@ def test_representation_stays_exact_under_bfloat16():
 
 
 def test_unknown_detector_names_those_there_are():
-    with pytest.raises(InputError, match="'resnet'.*expected one of ladeda5"):
+    with pytest.raises(InputError, match=r"'resnet'.*expected one of ladeda5"):
         find_detector("resnet")
 
 

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from train.detectors.representation import Representation
+from train.detectors.representation import Representation, RepresentationName
+
+POOLINGS = ("mean", "max")
+"""How patch logits become the image's logit."""
 
 NORM_MOMENTUM = 0.001
 """BatchNorm momentum of the paper: running statistics remember a thousand steps."""
@@ -29,7 +32,7 @@ class DetectorSpec:
 
     name: str
     build: Callable[[torch.Generator, str, float, str], "PatchDetector"]
-    representation: str
+    representation: RepresentationName
     receptive_field: int
     stride: int
     half_precision: bool

@@ -6,6 +6,8 @@ its size. They have no weights and leave nothing in a state dict. They are alway
 float32: the signal is a small difference of large values, which half precision would round away.
 """
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,7 +20,9 @@ KERNELS: dict[str, tuple[tuple[int, int, int], ...]] = {
 }
 """Gradient kernels as cross-correlations: the first row meets the row above the pixel."""
 
-REPRESENTATIONS: tuple[str, ...] = ("raw", "NPR", *KERNELS)
+RepresentationName = Literal["raw", "NPR", "x_grad", "y_grad", "left_diag", "right_diag"]
+
+REPRESENTATIONS: tuple[str, ...] = get_args(RepresentationName)
 
 
 class Representation(nn.Module):
