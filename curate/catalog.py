@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,14 @@ log = logging.getLogger(__name__)
 
 PATIENCE_S = 120.0
 """How long to wait for another process to be done before giving up."""
+
+BROKEN = (
+    duckdb.IOException,
+    duckdb.FatalException,
+    duckdb.TransactionException,
+    duckdb.OutOfMemoryException,
+)
+"""What DuckDB raises when the disk or the memory gives out, rather than the statement being wrong."""
 
 BUSY = ("Could not set lock on file", "Conflicting lock")
 """What DuckDB says when another process has the file open."""
@@ -61,7 +69,8 @@ class Catalog:
             try:
                 yield db
             except BaseException:
-                db.execute("ROLLBACK")
+                with suppress(duckdb.Error):  # a database that broke has nothing left to undo
+                    db.execute("ROLLBACK")
                 raise
             db.execute("COMMIT")
 
@@ -76,9 +85,13 @@ class Catalog:
         return found
 
     def add(self, table: str, rows: Iterable[Any], *, replace: bool = False) -> int:
-        """Add rows of one table in a transaction of their own; see `insert`."""
+        """Add rows of one table in a transaction of their own; see `insert`.
+
+        The rows are all there before the file is opened: however slowly they come, nobody waits for it.
+        """
+        held = rows if isinstance(rows, pa.Table) else list(rows)
         with self.writing() as db:
-            return insert(db, table, rows, replace=replace)
+            return insert(db, table, held, replace=replace)
 
     def content(self) -> dict[str, str]:
         """A digest of each table's rows, blind to order and to volatile columns.
@@ -148,7 +161,7 @@ def insert(
     before = _scalar(db, f'SELECT count(*) FROM "{table}"')  # noqa: S608
     verb = "INSERT OR REPLACE" if replace else "INSERT OR IGNORE"
     db.register("_batch", batch)
-    db.execute(f'{verb} INTO "{table}" BY NAME SELECT * FROM _batch')
+    db.execute(f'{verb} INTO "{table}" BY NAME SELECT * FROM _batch')  # noqa: S608
     db.unregister("_batch")
     return _scalar(db, f'SELECT count(*) FROM "{table}"') - before  # noqa: S608
 
@@ -163,6 +176,11 @@ def _open(path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
 def _closing(db: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         yield db
+    except BROKEN as error:
+        raise CatalogError(
+            f"the catalog cannot go on: {str(error).splitlines()[0][:200]}; free space or mend the disk, "
+            "then run this again: what was committed is kept"
+        ) from error
     finally:
         db.close()
 

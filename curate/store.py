@@ -5,15 +5,22 @@ into place. Bytes are hashed again when they are read for anything that leaves t
 """
 
 import hashlib
+import logging
 import os
 import re
 import secrets
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from pyarrow import fs
 
 from schemas.errors import DigestMismatch, StoreError
+
+log = logging.getLogger(__name__)
+
+LEFT_BEHIND = timedelta(hours=1)
+"""How old an unfinished file must be to belong to nobody: writing one takes seconds."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _URI = re.compile(r"[a-z][a-z0-9+.-]+://")
@@ -104,6 +111,18 @@ class MediaStore:
         selector = fs.FileSelector(self.root, allow_not_found=True, recursive=True)
         names = (i.base_name for i in self.filesystem.get_file_info(selector) if i.is_file)
         yield from sorted(name for name in names if _DIGEST.fullmatch(name))
+
+    def tidy(self, now: datetime) -> int:
+        """Remove what killed processes left half written; how many files that were."""
+        selector = fs.FileSelector(f"{self.root}/.incoming", allow_not_found=True)
+        found = self.filesystem.get_file_info(selector)
+        stale = [i.path for i in found if i.is_file and i.mtime and i.mtime < now - LEFT_BEHIND]
+        for path in stale:
+            try:
+                self.filesystem.delete_file(path)
+            except OSError as error:  # another process may have been quicker
+                log.info("%s was not removed: %s", path, error)
+        return len(stale)
 
     def _write(self, digest: str, data: bytes) -> None:
         place = self.path(digest)

@@ -89,7 +89,7 @@ def find_files(root: Path) -> Files:
         )
     images: list[str] = []
     others: Counter[str] = Counter()
-    for folder, _, names in os.walk(root):
+    for folder, _, names in os.walk(root, onerror=_refuse):
         here = Path(folder).relative_to(root)
         for name in names:
             suffix = os.path.splitext(name)[1].lower()
@@ -98,6 +98,14 @@ def find_files(root: Path) -> Files:
             else:
                 others[suffix or "(none)"] += 1
     return Files(tuple(sorted(images)), dict(sorted(others.items())))
+
+
+def _refuse(error: OSError) -> None:
+    # Passed over in silence, a folder that cannot be entered would make a set look clean.
+    raise InputError(
+        f"{error.filename} cannot be read ({error.strerror}); expected a folder you may enter; "
+        "mend its permissions"
+    )
 
 
 def survey(root: Path, engine: Engine, *, max_pixels: int) -> list[Surveyed]:

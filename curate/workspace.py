@@ -18,6 +18,7 @@ from schemas.policy import Policy, parse_policy
 
 POLICY = "wildrf.toml"
 SECRET = "secret.key"  # noqa: S105 - the name of the file, not what is in it
+SECRET_BYTES = 32
 IGNORED = "catalog.duckdb*\nmedia/\nreleases/\nruns/\nsecret.key\n*.html\n"
 """What git should not track of a workspace: bytes, personal data by hash, and the key to them."""
 
@@ -48,12 +49,16 @@ class Workspace:
         """
         path = self.root / SECRET
         try:
-            return bytes.fromhex(path.read_text().strip())
+            key = bytes.fromhex(path.read_text().strip())
         except (OSError, ValueError):
+            key = b""
+        # An emptied file would give hashes that anyone can make from a list of names.
+        if len(key) < SECRET_BYTES:
             raise InputError(
                 f"{path} is missing or damaged; restore it from a backup: without it, authors met before "
                 "would not be recognised again"
-            ) from None
+            )
+        return key
 
     @property
     def releases(self) -> Path:
@@ -98,7 +103,7 @@ def open_workspace(root: Path) -> Workspace:
     path = root / POLICY
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"{root} is no workspace: it holds no {POLICY}; make one with `wildrf init {root}`"
         ) from None
@@ -127,7 +132,7 @@ def _write_secret(path: Path) -> None:
         return
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w") as file:
-        file.write(secrets.token_hex(32) + "\n")
+        file.write(secrets.token_hex(SECRET_BYTES) + "\n")
 
 
 def _name_of(root: Path) -> str:

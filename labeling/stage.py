@@ -44,23 +44,22 @@ def images_to_label(workspace: Workspace) -> list[dict[str, Any]]:
 
 
 def take_in(workspace: Workspace, tasks: Iterable[dict[str, Any]], project: str) -> dict[str, Any]:
-    """Add the annotations of exported tasks, then decide every label again.
+    """Add the annotations of exported tasks, then decide every label again."""
+    return take_in_all(workspace, [(tasks, project)])
+
+
+def take_in_all(
+    workspace: Workspace, exports: Iterable[tuple[Iterable[dict[str, Any]], str]]
+) -> dict[str, Any]:
+    """Add the annotations of several exports (tasks, project), then decide every label once.
 
     A vote that is already here is left alone, so taking the same export in twice changes nothing. A vote
-    for an image that the catalog does not know is kept and counted.
+    for an image that the catalog does not know is kept and counted. Labels are decided only when every
+    vote is here, so that a kill in between leaves no version of them behind that nobody asked for.
     """
     intake = Intake()
-    waiting: list[Annotation] = []
-    for task in tasks:
-        intake.tasks += 1
-        for row in from_export(task, secret=workspace.secret, project=project):
-            if isinstance(row, Refused):
-                intake.refused[row.reason] += 1
-            else:
-                waiting.append(row)
-        if len(waiting) >= BATCH:
-            _keep(workspace, waiting, intake)
-    _keep(workspace, waiting, intake)
+    for tasks, project in exports:
+        _take(workspace, tasks, project, intake)
     return {
         "tasks": intake.tasks,
         "annotations": intake.annotations,
@@ -107,6 +106,22 @@ def label_status(workspace: Workspace) -> dict[str, Any]:
             "count(*) FILTER (decision IS NULL) AS undecided FROM current_label",
         ).to_pylist()[0]
     return {"images": to_label, "tasks": pushed, **votes, **decided}
+
+
+def _take(
+    workspace: Workspace, tasks: Iterable[dict[str, Any]], project: str, intake: Intake
+) -> None:
+    waiting: list[Annotation] = []
+    for task in tasks:
+        intake.tasks += 1
+        for row in from_export(task, secret=workspace.secret, project=project):
+            if isinstance(row, Refused):
+                intake.refused[row.reason] += 1
+            else:
+                waiting.append(row)
+        if len(waiting) >= BATCH:
+            _keep(workspace, waiting, intake)
+    _keep(workspace, waiting, intake)
 
 
 def _keep(workspace: Workspace, waiting: list[Annotation], intake: Intake) -> None:

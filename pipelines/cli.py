@@ -53,19 +53,26 @@ Folder = Annotated[
 ]
 
 
-@app.callback()
-def everything(
-    context: typer.Context,
-    workspace: WorkspaceDir = None,
-    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
-) -> None:
-    """Options that stand before the verb."""
-    context.obj = workspace
-    if version:
+def say_version(asked: bool) -> None:
+    """The version, and nothing else."""
+    if asked:
         from importlib.metadata import version as installed
 
         typer.echo(f"wildrf {installed('wildrf')}")
         raise typer.Exit
+
+
+@app.callback()
+def everything(
+    context: typer.Context,
+    workspace: WorkspaceDir = None,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=say_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Options that stand before the verb."""
+    context.obj = workspace
 
 
 @app.command()
@@ -85,28 +92,30 @@ def init(
 
 @app.command()
 def doctor(context: typer.Context, workspace: WorkspaceDir = None, as_json: Json = False) -> None:
-    """Check versions, disk, Label Studio, torch device, catalog and store.
+    """Check this machine, the services and the workspace.
 
     Example: wildrf doctor --workspace my-set
     """
     import os
 
     from pipelines import doctor as verb
-    from schemas.errors import InputError
+    from schemas.errors import InputError, PolicyError
 
+    found, trouble = None, None
     try:
         found = opened(context, workspace)
+    except PolicyError as error:
+        trouble = str(error)
     except InputError:
         if workspace or context.obj:
             raise
-        found = None
-    result = verb.examine(found, dict(os.environ))
+    result = verb.examine(found, dict(os.environ), trouble)
     show(result, verb.lines(result), as_json, passes=result["ok"])
 
 
 @app.command()
 def collectors(as_json: Json = False) -> None:
-    """List the platforms and export formats that can be collected.
+    """List the platforms and formats that can be collected.
 
     Example: wildrf collectors --json
     """
@@ -141,7 +150,7 @@ def collect(
 
 @app.command()
 def fetch(context: typer.Context, workspace: WorkspaceDir = None, as_json: Json = False) -> None:
-    """Bring remote and in-export media into the store, byte for byte.
+    """Bring media into the store, byte for byte.
 
     Example: wildrf fetch
     """
@@ -164,7 +173,9 @@ def probe(
     workspace: WorkspaceDir = None,
     as_json: Json = False,
 ) -> None:
-    """Read file facts: of the workspace's images, or (as JSON lines) of any path.
+    """Read file facts, of the workspace or of any path.
+
+    Of paths, they come as JSON lines with --json.
 
     Example: wildrf probe photos/ --json
     """
@@ -195,7 +206,7 @@ def dedupe(
     workspace: WorkspaceDir = None,
     as_json: Json = False,
 ) -> None:
-    """Find copies of the same picture: in the workspace, or in any folder.
+    """Find copies of a picture, in the workspace or a folder.
 
     Example: wildrf dedupe photos/ --json
     """
@@ -218,7 +229,9 @@ def split(
     workspace: WorkspaceDir = None,
     as_json: Json = False,
 ) -> None:
-    """Assign whole groups to train, val and test by the policy's protocol.
+    """Assign groups to train, val and test.
+
+    Groups stay whole; the protocol is the policy's.
 
     Example: wildrf split v1
     """
@@ -249,16 +262,17 @@ def check(
     workspace: WorkspaceDir = None,
     as_json: Json = False,
 ) -> None:
-    """Look for leaks across splits; exit code 1 if there is one.
+    """Look for leaks across splits.
+
+    Exit code 1 if there is one.
 
     Example: wildrf check path/to/WildRF
     """
     from pipelines import judge
-    from schemas.policy import SplitPolicy
 
-    bits = distance if distance is not None else SplitPolicy().check_distance_bits
-    items, _ = surveyed(context, directory, release, workspace, (engine, workers, scheduler))
-    result = judge.check(items, bits)
+    found = surveyed(context, directory, release, workspace, (engine, workers, scheduler))
+    bits = found.policy.split.check_distance_bits if distance is None else distance
+    result = {**judge.check(found.items, bits), "ignored": found.ignored}
     show(result, judge.check_lines(result), as_json, passes=result["clean"])
 
 
@@ -268,27 +282,40 @@ def audit(
     directory: OptionalFolder = None,
     release: Release = None,
     report: Annotated[
-        Path, typer.Option("--report", metavar="FILE", help="Where the page goes.")
-    ] = Path("audit.html"),
+        Path | None,
+        typer.Option("--report", metavar="FILE", help="Where the page goes; default: audit.html."),
+    ] = None,
     gate: Annotated[
-        float, typer.Option("--gate", min=0.5, max=1, help="Highest AUC that passes.")
-    ] = 0.60,
+        float | None,
+        typer.Option("--gate", min=0.5, max=1, help="Highest AUC that passes; default: 0.60."),
+    ] = None,
     workers: Workers = None,
     engine: EngineName = "local",
     scheduler: Scheduler = None,
     workspace: WorkspaceDir = None,
     as_json: Json = False,
 ) -> None:
-    """Measure shortcuts: can file facts alone tell real from fake? Exit code 1 if so.
+    """Measure shortcuts: do file facts tell real from fake?
+
+    Exit code 1 if they do.
 
     Example: wildrf audit path/to/WildRF
     """
     from pipelines import judge
-    from schemas.policy import DedupePolicy
 
-    items, root = surveyed(context, directory, release, workspace, (engine, workers, scheduler))
-    bits = DedupePolicy().distance_bits
-    result = judge.audit_items(items, gate=gate, distance_bits=bits, root=root, report=report)
+    if report is None:
+        inside = opened(context, workspace).root if release else Path()
+        report = inside / (f"audit-{release}.html" if release else "audit.html")
+    judge.need_writable(report)
+    found = surveyed(context, directory, release, workspace, (engine, workers, scheduler))
+    result = judge.audit_items(
+        found.items,
+        gate=found.policy.gates.shortcut_auc if gate is None else gate,
+        distance_bits=found.policy.dedupe.distance_bits,
+        root=found.root,
+        report=report,
+    )
+    result["ignored"] = found.ignored
     show(result, judge.audit_lines(result), as_json, passes=result["passes"])
 
 
@@ -302,7 +329,7 @@ def release(
     workspace: WorkspaceDir = None,
     as_json: Json = False,
 ) -> None:
-    """Write a release: WildRF layout, original bytes, manifest.parquet.
+    """Write a release: folders, original bytes, manifest.
 
     Example: wildrf release v1
     """
@@ -353,7 +380,9 @@ def sql(
 def label_push(
     context: typer.Context, workspace: WorkspaceDir = None, as_json: Json = False
 ) -> None:
-    """Show images that have no task yet to annotators; twice changes nothing.
+    """Show images that have no task yet to annotators.
+
+    Pushing twice changes nothing.
 
     Example: LABEL_STUDIO_API_KEY=... wildrf label push
     """
@@ -403,7 +432,7 @@ def label_import(
 def label_export(
     context: typer.Context, file: File, workspace: WorkspaceDir = None, as_json: Json = False
 ) -> None:
-    """Write the images to label as a Label Studio task file, without a server.
+    """Write a task file for any Label Studio, without a server.
 
     Example: wildrf label export tasks.json
     """
@@ -475,7 +504,9 @@ def train(
     workspace: WorkspaceDir = None,
     as_json: Json = False,
 ) -> None:
-    """Train a detector on a folder in WildRF layout; the paper's recipe is the default.
+    """Train a detector on a folder in WildRF layout.
+
+    The recipe is the paper's, or the workspace's with --workspace.
 
     Example: wildrf train releases/v1 --out runs/v1 --max-minutes 20
     """
@@ -513,7 +544,7 @@ def distill(
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Teach a small detector what a large one sees, patch by patch.
+    """Teach a small detector what a large one sees.
 
     Example: wildrf distill runs/v1 --out runs/v1-tiny
     """
@@ -538,7 +569,7 @@ def evaluate(
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a detector per platform and in the mean, with intervals.
+    """Measure a detector per platform, with intervals.
 
     Example: wildrf evaluate runs/v1 releases/v1
     """
@@ -555,7 +586,9 @@ def predict(
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Score images: JSON lines with path, logit and score (1 is fake).
+    """Score images; near 1 is fake, near 0 is real.
+
+    With --json, a line each: path, logit, score.
 
     Example: wildrf predict runs/v1 photo.jpg --json
     """
@@ -575,7 +608,7 @@ def run(
     workspace: WorkspaceDir = None,
     as_json: Json = False,
 ) -> None:
-    """Do every stage of the workspace's policy, each only what is missing.
+    """Do every stage of the policy, each only what is missing.
 
     Example: wildrf run --workspace my-set
     """
@@ -605,7 +638,9 @@ def demo(
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Build a small simulated world, run everything on it, and write report.html.
+    """Run everything on a small simulated world.
+
+    What was found is compared with what was planted, in report.html.
 
     Example: wildrf demo demo
     """
@@ -679,8 +714,8 @@ def surveyed(
     release: str | None,
     workspace: Path | None,
     engine: tuple[str, int | None, str | None],
-) -> tuple[Any, Path | None]:
-    """The images to judge, from a folder or a release, and where their files are."""
+) -> Any:
+    """The images to judge, from a folder or a release: a `judge.Survey`."""
     from pipelines import judge
     from pipelines.engines import open_engine
     from schemas.errors import InputError
@@ -688,13 +723,11 @@ def surveyed(
     if (directory is None) == (release is None):
         raise InputError("name one of DIR and --release NAME; a folder needs no workspace")
     if release is not None:
-        found = opened(context, workspace)
-        root = found.releases / release
-        return judge.survey_catalog(found, release), root if root.is_dir() else None
+        return judge.survey_catalog(opened(context, workspace), release)
     assert directory is not None
     name, workers, scheduler = engine
     with open_engine(name, workers=workers, scheduler=scheduler) as images, working() as progress:
-        return judge.survey_folder(directory, images, progress), directory
+        return judge.survey_folder(directory, images, progress)
 
 
 def show(result: Any, lines: list[str], as_json: bool, *, passes: bool = True) -> None:
@@ -717,44 +750,102 @@ def show_rows(rows: Any, line: Any, as_json: bool) -> None:
             output.say(line(row))
 
 
-def main() -> None:
-    """Run the command line; an expected error is one line on stderr and its own exit code."""
-    from schemas.errors import GateError, WildrfError
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit; whatever goes wrong is one line on stderr and an exit code."""
+    import os
+    import warnings
 
-    try:
-        code = app(standalone_mode=False)
-    except GateError as error:
-        sys.exit(_fail(str(error), error.exit_code))
-    except WildrfError as error:
-        sys.exit(_fail(str(error), error.exit_code))
-    except typer.TyperException as error:
-        sys.exit(_fail(_usage(error), 2))
-    except KeyboardInterrupt:
-        sys.exit(_fail("interrupted; what is done is kept, run the same command to go on", 130))
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
-    except MemoryError:
-        sys.exit(_fail("out of memory; use fewer --workers or a smaller batch", 2))
-    except OSError as error:
-        sys.exit(
-            _fail(
-                f"{error.filename or 'the system'}: {error.strerror or error}; mend that and run again",
+    telling = bool(os.environ.get("WILDRF_TRACEBACK"))
+    _open_streams()
+    with warnings.catch_warnings():
+        if not telling:
+            warnings.simplefilter("ignore")  # meant for developers of what we are built on
+        try:
+            code = _run(arguments)
+        except Exception as error:
+            if telling:
+                raise
+            code = _fail(
+                f"internal: {type(error).__name__}: {error}; this is a bug, "
+                "set WILDRF_TRACEBACK=1 to see where",
                 2,
             )
-        )
-    sys.exit(code if isinstance(code, int) else 0)
+    sys.exit(code)
+
+
+def _run(arguments: list[str] | None) -> int:
+    """The exit code of one command line. Errors that are nobody's mistake in the code are told here."""
+    from schemas.errors import WildrfError
+
+    try:
+        code = app(arguments, prog_name="wildrf", standalone_mode=False)
+        sys.stdout.flush()
+    except WildrfError as error:
+        return _fail(str(error), error.exit_code)
+    except typer.TyperException as error:
+        return _misused(error)
+    except (BrokenPipeError, SystemExit) as error:
+        return _reader_gone(error)
+    except MemoryError:
+        return _fail("out of memory; use fewer --workers or a smaller batch", 2)
+    except OSError as error:
+        return _fail(_system(error), 2)
+    if code == INTERRUPTED:
+        return _fail("interrupted; what is done is kept, run the same command to go on", code)
+    return code if isinstance(code, int) else 0
+
+
+INTERRUPTED = 130
+"""What a command ended by Ctrl-C exits with."""
+
+
+def _open_streams() -> None:
+    """Output that was closed by the caller is thrown away; the rest is UTF-8 whatever the locale."""
+    import os
+
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - open until the process ends
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors=errors)
+
+
+def _reader_gone(error: BaseException) -> int:
+    """Whoever read our output has enough (`| head`): fine. Any other exit is passed on."""
+    import os
+
+    if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+        raise error
+    # What is still in the buffer would be written, and fail, as the interpreter ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0
+
+
+def _system(error: OSError) -> str:
+    """What the operating system refused."""
+    import errno
+
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno == errno.ENOSPC:
+        return f"{where}no space left on the disk; free some and run again"
+    return f"{where}{error.strerror or error}; mend that and run again"
 
 
 def _fail(message: str, code: int) -> int:
-    line = " ".join(message.split())
-    print(f"error: {line}", file=sys.stderr)  # noqa: T201 - the one place where errors are told
+    from pipelines.output import printable
+
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201
     return code
 
 
-def _usage(error: Any) -> str:
-    """A usage error and where to read on."""
+def _misused(error: Any) -> int:
+    """A usage error and where to read on; no verb at all shows the help."""
     message = error.format_message() if hasattr(error, "format_message") else str(error)
     context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(message, file=sys.stderr)  # noqa: T201 - help where help is due, not an error
+        return 2
     verb = context.command_path if context is not None else "wildrf"
-    return f"{message} Try `{verb} -h`."
+    return _fail(f"{message.rstrip('.')}. Try `{verb} -h`.", 2)

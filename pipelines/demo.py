@@ -26,7 +26,8 @@ from schemas.errors import InputError
 Say = Callable[[str], None]
 
 STUDENT = "tiny-ladeda"
-STUDENT_EPOCHS = 3
+STUDENT_EPOCHS = 8
+STUDENT_CROP = 160
 REDDIT_SHARE = 0.7
 """Of the pictures: the platform that is trained on needs more than the one that only tests."""
 
@@ -160,6 +161,7 @@ def distill(context: Context) -> dict[str, Any]:
         lambda report: context.say(say_epoch(report)),
         detector=STUDENT,
         epochs=STUDENT_EPOCHS,
+        crop=STUDENT_CROP,
     )
     scored = evaluate_run(out / "checkpoint.pt", context.release, out, context.workspace)
     return {**result, "evaluation": scored}

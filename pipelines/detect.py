@@ -14,6 +14,9 @@ from schemas.errors import InputError
 from schemas.policy import TrainPolicy
 from schemas.records import Score
 
+EXPECTED = {"device": "auto, cpu, mps, cuda or cuda:N"}
+"""Options of which a pattern says less than an example."""
+
 
 def recipe_with(recipe: TrainPolicy, **asked: Any) -> TrainPolicy:
     """`recipe` with what the command line asks for; None leaves a field as it is.
@@ -28,7 +31,8 @@ def recipe_with(recipe: TrainPolicy, **asked: Any) -> TrainPolicy:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0]).replace("_", "-")
-        raise InputError(f"--{name} is {first['input']!r}; {first['msg'].lower()}") from None
+        wanted = EXPECTED.get(name, first["msg"].lower().removeprefix("input should be "))
+        raise InputError(f"--{name} is {first['input']!r}; expected {wanted}") from None
 
 
 def checkpoint_of(path: Path) -> Path:
@@ -39,7 +43,7 @@ def checkpoint_of(path: Path) -> Path:
     """
     if path.is_dir():
         path = path / "checkpoint.pt"
-    if not path.is_file():
+    if not path.exists():
         raise InputError(
             f"{path} does not exist; expected a checkpoint file, or the folder of a finished run"
         )
@@ -106,18 +110,35 @@ def distill_run(
     from train.distill import distill
 
     checkpoint = checkpoint_of(teacher)
-    record = checkpoint.with_name("config.json")
-    known = json.loads(record.read_text()) if record.is_file() else {}
-    root = data or (Path(known["data"]["root"]) if known.get("data", {}).get("root") else None)
+    root, recipe = _learnt_from(checkpoint.with_name("config.json"))
+    root = data or root
     if root is None:
         raise InputError(
             f"{teacher} does not say what it was trained on; name the images with --data DIR"
         )
-    recipe = TypeAdapter(TrainPolicy).validate_python(known.get("recipe", {}))
     student = recipe_with(
         replace(recipe, representation=None, epochs=TrainPolicy().epochs), **asked
     )
     return distill(checkpoint, root, out, student, on_epoch=on_epoch).to_dict()
+
+
+def _learnt_from(record: Path) -> tuple[Path | None, TrainPolicy]:
+    """What a run says of its data and recipe; nothing, and the defaults, where it left no record.
+
+    Raises:
+        InputError: if the record is damaged.
+    """
+    if not record.is_file():
+        return None, TrainPolicy()
+    try:
+        known = json.loads(record.read_bytes())
+        root = known.get("data", {}).get("root")
+        recipe = TypeAdapter(TrainPolicy).validate_python(known.get("recipe", {}))
+    except (ValueError, AttributeError):
+        raise InputError(
+            f"{record} is damaged; expected the record of a training run; train the teacher again"
+        ) from None
+    return (Path(root) if root else None), recipe
 
 
 def evaluate_folder(
@@ -135,6 +156,9 @@ def predict_paths(
     """Scores of files and folders."""
     from train.predict import predict
 
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path} does not exist; expected an image or a folder of images")
     return predict(checkpoint, paths, device=device or "auto")
 
 

@@ -39,9 +39,14 @@ class Check:
     detail: str
 
 
-def examine(workspace: Workspace | None, environment: dict[str, str]) -> dict[str, Any]:
-    """Every check, in the order of `CHECKS`."""
+def examine(
+    workspace: Workspace | None, environment: dict[str, str], trouble: str | None = None
+) -> dict[str, Any]:
+    """Every check, in the order of `CHECKS`; `trouble` is why the workspace could not be opened."""
     checks = [check for find in CHECKS for check in find(workspace, environment)]
+    if trouble is not None:
+        checks = [c for c in checks if c.name != "workspace"]
+        checks.append(Check("workspace", False, trouble))
     return {
         "checks": [{"name": c.name, "ok": c.ok, "detail": c.detail} for c in checks],
         "ok": all(c.ok is not False for c in checks),

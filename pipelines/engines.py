@@ -7,12 +7,13 @@ for the one that kills.
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process, resource_tracker
 from typing import Any, TypeVar
 
 from curate.stages import Engine, Serial
@@ -23,6 +24,9 @@ R = TypeVar("R")
 
 CHUNK = 16
 """Items per task: enough to hide the cost of sending, few enough to keep every worker busy."""
+
+PRELOADED = ("curate.probe", "pipelines.engines")
+"""Imported once by the fork server, so that a worker starts at once, and deaf to Ctrl-C."""
 
 AHEAD = 4
 """Chunks in flight per worker: memory stays bounded however many items there are."""
@@ -90,29 +94,18 @@ class LocalPool:
                     done += len(results)
             except BrokenProcessPool:
                 self._stop()
-                for item in held[done : done + CHUNK]:
-                    yield self._alone(work, item, lost)
+                for result in _one_by_one(work, held[done : done + CHUNK], lost):
+                    yield result
                     done += 1
 
     def _run(self, work: Callable[[T], R], items: list[T]) -> Iterator[list[R]]:
-        pool = self._pool = self._pool or _start(self.workers)
+        with _undisturbed():
+            pool = self._pool = self._pool or _start(self.workers)
         chunks = (items[i : i + CHUNK] for i in range(0, len(items), CHUNK))
         waiting = [pool.submit(_each, work, c) for c in islice(chunks, self.workers * AHEAD)]
         while waiting:
             yield waiting.pop(0).result()
             waiting += [pool.submit(_each, work, c) for c in islice(chunks, 1)]
-
-    def _alone(self, work: Callable[[T], R], item: T, lost: Callable[[T], R] | None) -> R:
-        """One item in a process of its own."""
-        try:
-            with _start(1) as pool:
-                return pool.submit(work, item).result()
-        except BrokenProcessPool:
-            if lost is not None:
-                return lost(item)
-            raise ServiceError(
-                f"the process that worked on {item!r} died; take that file out and report it"
-            ) from None
 
     def _stop(self) -> None:
         if self._pool is not None:
@@ -184,17 +177,70 @@ def _dask_client(scheduler: str | None, workers: int) -> Iterator[Any]:
         yield client
 
 
+def _one_by_one(
+    work: Callable[[T], R], items: list[T], lost: Callable[[T], R] | None
+) -> Iterator[R]:
+    """Each item by itself in a process, which is a new one after an item that kills."""
+    waiting = list(items)
+    while waiting:
+        with _start(1) as pool:
+            try:
+                while waiting:
+                    result = pool.submit(work, waiting[0]).result()
+                    waiting.pop(0)
+                    yield result
+                return
+            except BrokenProcessPool:
+                killer = waiting.pop(0)
+        if lost is None:
+            raise ServiceError(
+                f"the process that worked on {killer!r} died; take that file out and report it"
+            )
+        yield lost(killer)
+
+
 def _start(workers: int) -> ProcessPoolExecutor:
     # A fork server, not a fork: the threads of torch and DuckDB do not survive one.
-    return ProcessPoolExecutor(
-        workers, mp_context=get_context("forkserver"), initializer=_ignore_interrupts
-    )
+    context = get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    resource_tracker.ensure_running()  # on its own, since it lets all signals in again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
+        pool.submit(_each, str, [])  # this starts the fork server, which inherits the mask
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return pool
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C waits until the end of the block; a pool that is half started could not be stopped."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _each(work: Callable[[T], R], items: list[T]) -> list[R]:
     return [work(item) for item in items]
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C is the parent's business; a worker would only add a traceback of its own."""
+def _begin() -> None:
+    """Ctrl-C is the parent's business; and a worker does not outlive a parent that was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

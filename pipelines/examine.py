@@ -13,6 +13,7 @@ from curate.stages.grouping import Hashed, dedupe_catalog, group_images, match_i
 from curate.stages.probing import probe_store
 from curate.survey import find_files, survey_file
 from curate.workspace import Workspace
+from pipelines.output import shortened
 from schemas.errors import InputError
 from schemas.labels import MatchKind
 from schemas.records import Image, Match
@@ -33,6 +34,8 @@ def probe_paths(paths: list[Path], engine: Engine) -> Iterator[dict[str, Any]]:
         if not path.exists():
             raise InputError(f"{path} does not exist; expected an image or a folder of images")
     files = list(chain.from_iterable(_files(path) for path in paths))
+    if not files:
+        raise InputError(f"{paths[0]} holds no image; expected images, or folders of images")
     yield from engine.map(partial(probe_file, max_pixels=MAX_PIXELS), files)
 
 
@@ -59,9 +62,11 @@ def probe_line(row: dict[str, Any]) -> str:
         quality += ", progressive" if jpeg["progressive"] else ""
     claims = "".join(f", {c['kind']}: {c['detail']}" for c in row["provenance"])
     error = f", ERROR {row['error']}" if row["error"] else ""
-    return (
-        f"{row['path']}: {row['format']} {row['width']} x {row['height']}{quality}{claims}{error}"
-    )
+    return f"{row['path']}: {row['format']} {_size(row)}{quality}{claims}{error}"
+
+
+def _size(row: dict[str, Any]) -> str:
+    return " x ".join("?" if row[side] is None else str(row[side]) for side in ("width", "height"))
 
 
 def probe_workspace(workspace: Workspace, engine: Engine, progress: Progress) -> dict[str, Any]:
@@ -83,6 +88,9 @@ def dedupe_folder(root: Path, engine: Engine, distance_bits: int) -> dict[str, A
     Raises:
         InputError: if there is no image in it.
     """
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
+        raise InputError(f"{root} {what}; expected a folder of images")
     files = find_files(root)
     if not files.images:
         raise InputError(f"{root} holds no image; expected a folder of images")
@@ -148,7 +156,10 @@ def dedupe_lines(result: dict[str, Any]) -> list[str]:
     more = len(result["matches"]) - len(shown)
     return [
         f"{result['images']} images, {len(result['matches'])} matches, {len(result['groups'])} groups",
-        *(f"  {m['kind']} ({m['distance']} bits): {m['a']}  {m['b']}" for m in shown),
+        *(
+            f"  {m['kind']} ({m['distance']} bits): {shortened(m['a'])}  {shortened(m['b'])}"
+            for m in shown
+        ),
         *([f"  and {more} more; --json lists them all"] if more else []),
         *(f"  not compared, {b['error']}: {b['path']}" for b in result["broken"][:20]),
     ]

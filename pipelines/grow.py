@@ -97,6 +97,9 @@ def split(workspace: Workspace, name: str) -> dict[str, Any]:
     return split_catalog(workspace, name)
 
 
+NOTHING_PLACED = "no image was placed; collect, fetch, probe, dedupe and label come before"
+
+
 def split_lines(result: dict[str, Any]) -> list[str]:
     """The table of the splits, and what was left out."""
     rows = [
@@ -105,7 +108,7 @@ def split_lines(result: dict[str, Any]) -> list[str]:
         for platform, cell in platforms.items()
     ]
     return [
-        *(table(rows, ["split", "platform", "real", "fake"]) if rows else ["no image was placed"]),
+        *(table(rows, ["split", "platform", "real", "fake"]) if rows else [NOTHING_PLACED]),
         *(f"left out {n}: {reason}" for reason, n in result["dropped"].items()),
     ]
 

@@ -1,6 +1,8 @@
 """The verbs that judge a set: check for leaks, audit for shortcuts. On a folder, or on a release."""
 
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +14,55 @@ from curate.survey import Surveyed, find_files, iter_survey
 from curate.workspace import Workspace
 from pipelines.examine import MAX_PIXELS
 from pipelines.output import table
+from schemas.errors import InputError
+from schemas.policy import Policy
 
 SHOWN = 20
 """Leaks named one by one for people."""
 
 
-def survey_folder(root: Path, engine: Engine, progress: Progress) -> list[Surveyed]:
-    """Every labelled image under `root`, examined."""
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What is judged: images, the rules to judge by, where the files lie, and what was passed over.
+
+    `root` is None for a release that is not written yet; `ignored` counts files that are no images by
+    their suffix.
+    """
+
+    items: list[Surveyed]
+    policy: Policy
+    root: Path | None
+    ignored: dict[str, int]
+
+
+def survey_folder(root: Path, engine: Engine, progress: Progress) -> Survey:
+    """Every image under `root`, examined; a folder is judged by the default policy."""
     files = find_files(root)
     progress.start(f"examine {root.name}", len(files.images))
     found = []
     for row in iter_survey(root, files, engine, max_pixels=MAX_PIXELS):
         found.append(row)
         progress.advance(1)
-    return found
+    return Survey(found, Policy(name="folder"), root, dict(files.others))
 
 
-def survey_catalog(workspace: Workspace, name: str) -> list[Surveyed]:
-    """The items of a release, from the catalog."""
-    return survey_release(workspace, name)
+def survey_catalog(workspace: Workspace, name: str) -> Survey:
+    """The items of a release, from the catalog, to be judged by the workspace's policy."""
+    items, root = survey_release(workspace, name), workspace.releases / name
+    return Survey(items, workspace.policy, root if root.is_dir() else None, {})
+
+
+def need_writable(report: Path) -> None:
+    """Find out before the work whether a page can be written.
+
+    Raises:
+        InputError: if not.
+    """
+    if report.is_dir():
+        raise InputError(f"{report} is a folder; expected a file name such as audit.html")
+    place = next(p for p in report.absolute().parents if p.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise InputError(f"{report} cannot be written; name another file with --report")
 
 
 def check(items: Sequence[Surveyed], distance_bits: int) -> dict[str, Any]:
@@ -51,6 +83,7 @@ def check_lines(result: dict[str, Any]) -> list[str]:
             for k in shown
         ),
         *([f"  and {more} more; --json lists them all"] if more else []),
+        *_left_aside(result),
     ]
 
 
@@ -64,13 +97,14 @@ def audit_items(
     simulated: bool = False,
 ) -> dict[str, Any]:
     """The shortcut audit of `items`; with `report`, its page is written there."""
-    result = audit(items, gate=gate, distance_bits=distance_bits)
-    if report is not None and root is not None:
+    result = {**audit(items, gate=gate, distance_bits=distance_bits), **_counted(items)}
+    written = report if root is not None else None
+    if written is not None and root is not None:
         from pipelines.report.audit import write_audit_page
 
         leaks: list[Leak] = find_leaks(items, distance_bits=distance_bits)
-        write_audit_page(result, items, root, report, leaks=leaks, simulated=simulated)
-    return {**result, "report": str(report) if report else None}
+        write_audit_page(result, items, root, written, leaks=leaks, simulated=simulated)
+    return {**result, "report": str(written) if written else None}
 
 
 def audit_lines(result: dict[str, Any]) -> list[str]:
@@ -79,16 +113,41 @@ def audit_lines(result: dict[str, Any]) -> list[str]:
         [f["name"], f"{f['auc']:.3f}", f"{f['low']:.3f}", f"{f['high']:.3f}"]
         for f in sorted(result["features"], key=lambda f: -f["auc"])[:8]
     ]
-    report = [f"report: {result['report']}"] if result["report"] else []
+    report = result["report"] or "none, as the release is not written yet; run `wildrf release`"
     return [
         f"verdict: {result['verdict']} (gate {result['gate']:g})",
         result["why"],
         *([f"causes: {', '.join(result['causes'])}"] if result["causes"] else []),
         *(table(rows, ["file fact alone", "AUC", "low", "high"]) if rows else []),
-        *report,
+        *_left_aside(result),
+        f"report: {report}",
     ]
 
 
 def _counted(items: Sequence[Surveyed]) -> dict[str, Any]:
     splits = {i.placement.split.value for i in items if i.placement and i.placement.split}
-    return {"images": len(items), "splits": sorted(splits)}
+    return {
+        "images": len(items),
+        "splits": sorted(splits),
+        "unplaced": sum(i.placement is None for i in items),
+        "broken": sum(i.image.error is not None for i in items),
+    }
+
+
+def _left_aside(result: dict[str, Any]) -> list[str]:
+    """What was in the folder and could not be judged."""
+    ignored = result.get("ignored") or {}
+    kinds = ", ".join(f"{n} {suffix}" for suffix, n in sorted(ignored.items()))
+    return [
+        *([f"{result['broken']} images do not decode"] if result["broken"] else []),
+        *(
+            [f"{result['unplaced']} images lie under no label's folder"]
+            if result["unplaced"]
+            else []
+        ),
+        *(
+            [f"{sum(ignored.values())} files that are no images were ignored: {kinds}"]
+            if kinds
+            else []
+        ),
+    ]

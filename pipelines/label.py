@@ -46,13 +46,12 @@ def push(
         studio.serve_folder(project, folder)
     tasks = [to_task(i["digest"], url) for i, url in zip(images, urls, strict=True)]
     pushed = studio.push(project, tasks)
-    new = workspace.catalog.add("task", pushed.tasks, replace=True)
+    workspace.catalog.add("task", pushed.tasks, replace=True)
     studio.check_image(urls[0], images[0]["digest"])
     return {
         "project": project.key,
         "tasks": len(pushed.tasks),
         "new_tasks": pushed.new,
-        "recorded": new,
         "annotations": label_status(workspace)["annotations"],
         "note": project.note,
     }
@@ -111,8 +110,17 @@ def status(workspace: Workspace) -> dict[str, Any]:
 def lines(result: dict[str, Any]) -> list[str]:
     """Whatever a label verb found, a line per fact."""
     return [
-        f"{key.replace('_', ' ')}: {value}" for key, value in result.items() if value is not None
+        f"{key.replace('_', ' ')}: {_told(value)}"
+        for key, value in result.items()
+        if value not in (None, {})
     ]
+
+
+def _told(value: Any) -> str:
+    """A fact in words; counts by reason as `3 x reason`."""
+    if isinstance(value, dict):
+        return ", ".join(f"{n} x {reason}" for reason, n in value.items())
+    return str(value)
 
 
 def _studio(workspace: Workspace, environment: Mapping[str, str]) -> Any:

@@ -2,9 +2,11 @@
 
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +20,36 @@ class Output:
     def say(self, *lines: str) -> None:
         """Lines for people."""
         for line in lines:
-            print(line, file=sys.stderr)  # noqa: T201 - this is the printer
+            print(printable(line), file=sys.stderr)  # noqa: T201 - this is the printer
 
     def result(self, value: Any) -> None:
         """The verb's one JSON document, if that was asked for."""
         if self.as_json:
-            sys.stdout.write(to_json(value, indent=1) + "\n")
+            _write(to_json(value, indent=1))
 
     def row(self, value: Any) -> None:
         """One JSON line of a verb that gives many."""
-        sys.stdout.write(to_json(value) + "\n")
+        _write(to_json(value))
+
+
+_DIGEST = re.compile(r"[0-9a-f]{32,64}")
+SHORT = 12
+"""Digits of a digest that people are shown."""
+
+
+def shortened(text: str) -> str:
+    """`text`, or how it begins if it is a digest."""
+    return f"{text[:SHORT]}..." if _DIGEST.fullmatch(text) else text
+
+
+def printable(text: str) -> str:
+    """`text` on one line and safe for a terminal, whatever a file is named."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _write(document: str) -> None:
+    # A name that is no Unicode becomes an escape, which JSON gives back as it was.
+    sys.stdout.write(document.encode("utf-8", "backslashreplace").decode() + "\n")
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
@@ -42,6 +64,8 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, Decimal):  # what DuckDB makes of sums
+        return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Path):

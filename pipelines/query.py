@@ -1,8 +1,10 @@
 """Sql: a read-only question to the catalog, which can reach nothing outside it."""
 
+from collections import Counter
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from curate.catalog import wait_for
 from curate.workspace import Workspace
@@ -23,6 +25,8 @@ def ask(workspace: Workspace, statement: str) -> list[dict[str, Any]]:
     Raises:
         InputError: if DuckDB does not accept it.
     """
+    if not statement.strip(" ;\n\t"):
+        raise InputError("the statement is empty; expected SQL such as: SELECT count(*) FROM post")
     path = workspace.catalog.path
     with workspace.catalog.reading():
         pass  # a missing or foreign file is told here, in our words
@@ -33,12 +37,24 @@ def ask(workspace: Workspace, statement: str) -> list[dict[str, Any]]:
         for setting in SAFE:
             db.execute(setting)
         answer = db.sql(statement)
-        rows: list[dict[str, Any]] = answer.to_arrow_table().to_pylist() if answer else []
+        rows = _named_once(answer.to_arrow_table()).to_pylist() if answer else []
     except duckdb.Error as error:
         raise InputError(f"the catalog refused: {' '.join(str(error).split())[:300]}") from None
     finally:
         db.close()
     return rows
+
+
+def _named_once(answer: pa.Table) -> pa.Table:
+    """`answer`, if a row of it can be an object.
+
+    Raises:
+        InputError: if two columns have one name.
+    """
+    twice = [name for name, n in Counter(answer.column_names).items() if n > 1]
+    if twice:
+        raise InputError(f"two columns are named {twice[0]}; give one another name with AS")
+    return answer
 
 
 def lines(rows: list[dict[str, Any]]) -> list[str]:

@@ -157,10 +157,8 @@ def sides(case: Case) -> Iterator[Finding]:
     name = case.workspace.policy.release
     (row,) = case.rows(
         "SELECT count(*) AS n FROM (SELECT p.platform, p.author FROM release_item r "
-        "JOIN stored s USING (digest) "
-        "JOIN post p ON p.platform = s.platform AND p.post_id = s.post_id "
-        "AND p.platform = r.platform "
-        "WHERE r.name = $name AND r.split IS NOT NULL AND p.author IS NOT NULL AND p.repost_of IS NULL "
+        "JOIN post p ON p.platform = r.platform AND p.post_id = r.post_id "
+        "WHERE r.name = $name AND r.split IS NOT NULL AND p.author IS NOT NULL "
         "GROUP BY ALL HAVING count(DISTINCT r.split) > 1)",
         name=name,
     )

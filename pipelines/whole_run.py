@@ -20,7 +20,7 @@ from curate.stages.probing import probe_store
 from curate.stages.releasing import release_catalog
 from curate.stages.splitting import split_catalog
 from curate.workspace import Workspace
-from labeling.stage import take_in
+from labeling.stage import take_in_all
 from labeling.tasks import read_export
 from pipelines import judge
 from schemas.errors import GateError, InputError
@@ -78,7 +78,9 @@ def run_stages(context: Context, stages: tuple["Stage", ...]) -> dict[str, Any]:
         context.say(f"{stage.name}: {context.told[-1][1]} ({seconds:.1f} s)")
         if stage.name == "check" and not result["clean"]:
             context.say("a leak stops the run: nothing is released")
-            raise GateError("the splits leak; see `wildrf check`")
+            raise GateError(
+                f"the splits leak; see `wildrf check --release {context.workspace.policy.release}`"
+            )
     return {"stages": report}
 
 
@@ -116,14 +118,10 @@ def dedupe(context: Context) -> dict[str, Any]:
 
 
 def label(context: Context) -> dict[str, Any]:
-    """The votes that the policy names."""
-    totals: dict[str, Any] = {"annotations": 0, "refused": {}}
-    policy = context.workspace.policy.labeling
-    for path in _named(context.workspace, policy.imports, "labeling.imports"):
-        result = take_in(context.workspace, read_export(path), f"file:{path.name}")
-        totals["annotations"] += result["annotations"]
-        totals = {**result, "annotations": totals["annotations"]}
-    return totals
+    """The votes that the policy names; labels are decided once all of them are here."""
+    workspace = context.workspace
+    paths = _named(workspace, workspace.policy.labeling.imports, "labeling.imports")
+    return take_in_all(workspace, ((read_export(path), f"file:{path.name}") for path in paths))
 
 
 def split(context: Context) -> dict[str, Any]:

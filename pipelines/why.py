@@ -1,12 +1,15 @@
 """Why: everything known about one image, from the bytes in the export to the split it is in."""
 
+from datetime import datetime
 from typing import Any
 
 import duckdb
 
 from curate.catalog import select
 from curate.workspace import Workspace
+from pipelines.output import shortened
 from schemas.errors import InputError
+from schemas.labels import Label
 
 QUESTIONS: dict[str, str] = {
     "image": "SELECT * FROM image WHERE digest = $digest",
@@ -41,6 +44,12 @@ QUESTIONS: dict[str, str] = {
 ONE = ("image", "group", "label")
 """The parts of which there is at most one."""
 
+UNTOLD = ("digest", "made_by", "source_id", "run_id", "annotation_id", "revision", "project_key")
+"""Columns that people need not see: they are said already, join tables, or tell versions apart."""
+
+LISTED = 8
+"""Members of a list that are shown."""
+
 
 def explain(workspace: Workspace, digest: str) -> dict[str, Any]:
     """Everything the catalog knows about the image whose digest begins with `digest`.
@@ -58,19 +67,41 @@ def explain(workspace: Workspace, digest: str) -> dict[str, Any]:
 
 
 def lines(answer: dict[str, Any]) -> list[str]:
-    """The answer for people, a part a paragraph."""
-    said = [f"image {answer['digest']}", f"  stored: {'yes' if answer['stored'] else 'NO'}"]
+    """The answer for people: a part a paragraph, a fact a line."""
+    said = [f"image {answer['digest']}", f"  in the store: {'yes' if answer['stored'] else 'NO'}"]
     for part in QUESTIONS:
         value = answer[part]
         rows = value if isinstance(value, list) else [value] if value else []
-        said.append(f"{part}: {'nothing' if not rows else ''}")
-        said += [f"  {_brief(row)}" for row in rows]
+        if not rows:
+            said.append(f"{part}: none")
+        for number, row in enumerate(rows, start=1):
+            said.append(f"{part} {number} of {len(rows)}" if len(rows) > 1 else part)
+            said += _facts(row)
     return said
 
 
-def _brief(row: dict[str, Any]) -> str:
-    shown = ((k, v) for k, v in row.items() if v is not None and v != [])
-    return ", ".join(f"{key}={value}" for key, value in shown)
+def _facts(row: dict[str, Any]) -> list[str]:
+    """One fact per line; what is not known, and which version of a stage said so, is left out."""
+    told = {k: v for k, v in row.items() if v not in (None, "", [], "{}") and k not in UNTOLD}
+    return [f"  {key.replace('_', ' ')}: {_said(key, value)}" for key, value in told.items()]
+
+
+def _said(key: str, value: Any) -> str:
+    return Label(value).name.lower() if key in ("label", "decision") else _brief(value)
+
+
+def _brief(value: Any) -> str:
+    """A value in a few words: digests by their beginning, numbers without a tail, times to the second."""
+    if isinstance(value, list):
+        more = f", and {len(value) - LISTED} more" if len(value) > LISTED else ""
+        return ", ".join(_brief(v) for v in value[:LISTED]) + more
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S} UTC"
+    return shortened(str(value))
 
 
 def _resolve(db: duckdb.DuckDBPyConnection, start: str) -> str:

@@ -141,7 +141,7 @@ class TrainPolicy:
         None  # None: the detector's own
     )
     representation_scale: Annotated[float, Field(gt=0)] = 1.0
-    fit: Literal["stretch", "crop"] = "stretch"
+    fit: Literal["stretch", "crop", "native"] = "stretch"
     pooling: Literal["mean", "max"] = "mean"
     norm_warmup: bool = True
     workers: Positive = 4

@@ -231,6 +231,7 @@ class ReleaseItem:
     digest: str = column("the image", key=True)
     split: str | None = column("train, val or test; None if left out")
     platform: str | None = column("where it was posted")
+    post_id: str | None = column("the posting it is released as; others may show it too")
     label: int | None = column("0 real, 1 fake")
     path: str | None = column("path inside the release folder")
     group_id: str | None = column("its group")

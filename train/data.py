@@ -130,7 +130,7 @@ def _items(root: Path) -> Iterator[Item]:
 def walk_files(root: Path) -> Iterator[PurePosixPath]:
     """Every file below `root` relative to it, hidden ones left out, folders that are links once."""
     seen: set[str] = set()
-    for folder, names, files in os.walk(root, followlinks=True):
+    for folder, names, files in os.walk(root, onerror=_refuse, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
             names.clear()
@@ -139,6 +139,13 @@ def walk_files(root: Path) -> Iterator[PurePosixPath]:
         names[:] = sorted(name for name in names if not name.startswith("."))
         relative = Path(folder).relative_to(root).as_posix()
         yield from (PurePosixPath(relative, f) for f in sorted(files) if not f.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise InputError(
+        f"{error.filename} cannot be read ({error.strerror}); expected a folder you may enter; "
+        "mend its permissions"
+    )
 
 
 def decode(path: Path, preprocessing: Preprocessing) -> Decoded:

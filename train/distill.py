@@ -3,8 +3,8 @@
 Source: https://arxiv.org/abs/2406.09398. The teacher gives a logit for every q x q patch of every
 training image, at stride 8. The student sees the raw pixels of the same patch with one more pixel
 on the right and bottom, alone in the world (its gradient meets zeros at the patch's border), and is
-trained with MSE; all patches of one image are one batch. At inference it runs fully convolutionally
-over the image.
+trained with MSE, as many patches at a time as one window has (729 at 224 pixels). At inference it runs
+fully convolutionally over the image.
 
 The teacher sees each image once: its logits on the whole image are kept as a plain NumPy array, and
 a training crop at a multiple of the stride is a window of that grid, because convolutions without
@@ -33,6 +33,9 @@ from train.data import EVAL_BATCH, ImageSet, eval_batches, new_memmap
 from train.engine import Clock, Step, descend, fit
 from train.training import OnEpoch, TrainResult, finish, load_train_val, make_run
 from train.transforms import Preprocessing, normalise, to_batch
+
+MIX = 16
+"""Images whose patches share a step. With one, the student of a 200-image set stayed at chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,19 +162,52 @@ def distill_one_epoch(
     epoch: int,
     done: int,
 ) -> Iterator[tuple[float, int]]:
-    """One pass, one image a step; yields the mean squared error per patch, and 1."""
+    """One pass: as many steps as images, as many patches in a step as one window has.
+
+    The patches of a step come from `MIX` images: BatchNorm would take the patches of a single one to
+    the same mean and spread, and with that take away what tells one image from another.
+    Yields the mean squared error per patch, and 1.
+    """
     step.detector.train()
     rng = np.random.default_rng([recipe.seed, epoch])
-    for number, index in enumerate(rng.permutation(len(images.items)), start=done):
+    for number, chosen in enumerate(mixed(len(images.items), rng), start=done):
         step.check_time()
-        pixels, wanted = aligned_crop(images.pixels[index], targets[index], recipe.crop, grid, rng)
-        patches = cut_patches(normalise(pixels, step.preprocessing, step.compute.device), grid)
+        drawn = [
+            _draw(images.pixels[i], targets[i], recipe.crop, grid, len(chosen), rng) for i in chosen
+        ]
+        windows = torch.cat([pixels for pixels, _, _ in drawn])
+        seen = normalise(windows, step.preprocessing, step.compute.device)
+        patches = torch.cat(
+            [cut_patches(seen[k : k + 1], grid)[picked] for k, (_, picked, _) in enumerate(drawn)]
+        )
         with step.compute.autocast():
             logits = step.detector(patches).squeeze(1)  # (patches,)
-        goal = torch.from_numpy(wanted.ravel()).to(step.compute.device)
+        goal = torch.cat([goals for _, _, goals in drawn]).to(step.compute.device)
         loss = F.mse_loss(logits.float(), goal)
         descend(step, loss, number)
         yield loss.item(), 1
+
+
+def mixed(count: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Which images share a step: (count, at most `MIX`), each image equally often."""
+    width = min(MIX, count)
+    orders = [rng.permutation(count) for _ in range(width)]
+    return np.stack(orders, axis=1)
+
+
+def _draw(
+    pixels: NDArray[np.uint8],
+    targets: NDArray[np.float32],
+    side: int,
+    grid: PatchGrid,
+    sharing: int,
+    rng: np.random.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A window of one image, which of its patches are in the step, and what the teacher says of them."""
+    window, wanted = aligned_crop(pixels, targets, side, grid, rng)
+    goals = torch.from_numpy(wanted.ravel())
+    picked = torch.from_numpy(rng.permutation(len(goals))[: -(-len(goals) // sharing)])
+    return window, picked, goals[picked]
 
 
 def aligned_crop(

@@ -18,7 +18,7 @@ from schemas.errors import InputError
 from train.checkpoint import LoadedDetector
 from train.config import Compute
 from train.data import decode_all, quiet_decoder
-from train.transforms import normalise, to_batch, to_pixels, to_rgb
+from train.transforms import kept_side, normalise, to_batch, to_pixels, to_rgb
 
 FAKE_RGB = (200, 30, 30)
 REAL_RGB = (30, 80, 200)
@@ -107,7 +107,7 @@ def render(
     """`image` (upright RGB, any shape) under the map, with the scale at its right."""
     picture = image.copy()
     picture.thumbnail((LONG_SIDE_PX, LONG_SIDE_PX))
-    logits = spread(patches, picture.size, loaded)
+    logits = spread(patches, picture.size, loaded, zoom=picture.width / image.width)
     colours, alpha = colour(logits, limit)
     base = np.asarray(picture, dtype=np.float32)
     mixed = base * (1 - alpha[..., None]) + colours * alpha[..., None]
@@ -116,23 +116,40 @@ def render(
 
 
 def spread(
-    patches: NDArray[np.float32], size: tuple[int, int], loaded: LoadedDetector
+    patches: NDArray[np.float32],
+    size: tuple[int, int],
+    loaded: LoadedDetector,
+    *,
+    zoom: float = 1.0,
 ) -> NDArray[np.float32]:
-    """The map at every pixel of a picture of `size` (width, height), bilinear: (height, width)."""
+    """The map at every pixel of a picture of `size` (width, height), bilinear: (height, width).
+
+    `zoom` is the size shown over the picture's own. What the detector did not look at gets 0.
+    """
     width, height = size
-    tops = _positions(height, width, loaded, patches.shape[0])
-    lefts = _positions(width, height, loaded, patches.shape[1])
-    rows = _mix(patches, tops)
-    return _mix(rows.T, lefts).T
+    side = None if loaded.preprocessing.fit == "stretch" else _kept(size, loaded, zoom)
+    tops, seen_y = _positions(height, side, loaded, patches.shape[0])
+    lefts, seen_x = _positions(width, side, loaded, patches.shape[1])
+    spread_out = _mix(_mix(patches, tops).T, lefts).T
+    return spread_out * (seen_y[:, None] & seen_x[None, :])
 
 
-def _positions(side: int, other: int, loaded: LoadedDetector, cells: int) -> NDArray[np.float64]:
-    """Where each of `side` pixels falls on the axis of `cells` cells, ends held."""
+def _kept(size: tuple[int, int], loaded: LoadedDetector, zoom: float) -> float:
+    """Side of the square that was looked at, in pixels as shown."""
+    own = (round(size[0] / zoom), round(size[1] / zoom))
+    return kept_side(own, loaded.preprocessing) * zoom
+
+
+def _positions(
+    side: int, kept: float | None, loaded: LoadedDetector, cells: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Where each of `side` pixels falls on the axis of `cells` cells, and whether it was looked at."""
     prep, spec = loaded.preprocessing, loaded.spec
-    kept = min(side, other) if prep.fit == "crop" else side  # what of this side was looked at
+    kept = side if kept is None else kept
     resized = (np.arange(side) + 0.5 - (side - kept) / 2) * prep.size / kept - 0.5
     centre = (spec.receptive_field - 1) / 2
-    return np.clip((resized - centre) / spec.stride, 0, cells - 1)
+    seen = (resized > -0.5) & (resized < prep.size - 0.5)
+    return np.clip((resized - centre) / spec.stride, 0, cells - 1), seen
 
 
 def _mix(values: NDArray[np.float32], positions: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -30,13 +30,13 @@ class Preprocessing:
     """Everything done to a picture before the first convolution.
 
     `size` is the side after resizing, `crop` the side of a training crop; evaluation sees the
-    whole. `fit` is "stretch" (aspect ratio not kept, as published) or "crop" (short side to `size`,
-    centre kept).
+    whole. `fit` is "stretch" (aspect ratio not kept, as published), "crop" (short side to `size`,
+    centre kept) or "native" (the centre `size` x `size` as it is; only smaller pictures are resized).
     """
 
     size: Annotated[int, Field(gt=0)] = 256
     crop: Annotated[int, Field(gt=0)] = 224
-    fit: Literal["stretch", "crop"] = "stretch"
+    fit: Literal["stretch", "crop", "native"] = "stretch"
     kernel: Literal["bilinear"] = "bilinear"
     orientation: bool = True
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -85,7 +85,9 @@ def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.ui
     """The upright, resized RGB pixels of `image`, (size, size, 3) uint8; no transparency."""
     rgb = to_rgb(image, preprocessing)
     side = preprocessing.size
-    box = _centre_square(rgb.size) if preprocessing.fit == "crop" else None
+    box = None if preprocessing.fit == "stretch" else _centre_square(rgb.size, preprocessing)
+    if box is not None and box[2] - box[0] == side:
+        return np.asarray(rgb.crop(box), dtype=np.uint8)  # no pixel is touched
     if rgb.size != (side, side) or box is not None:
         rgb = rgb.resize((side, side), KERNELS[preprocessing.kernel], box=box)
     return np.asarray(rgb, dtype=np.uint8)
@@ -101,11 +103,20 @@ def to_rgb(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     return image.convert("RGB")
 
 
-def _centre_square(size: tuple[int, int]) -> tuple[float, float, float, float]:
+def _centre_square(
+    size: tuple[int, int], preprocessing: Preprocessing
+) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the square that is looked at."""
     width, height = size
-    side = min(size)
-    left, top = (width - side) / 2, (height - side) / 2
+    side = kept_side(size, preprocessing)
+    left, top = (width - side) // 2, (height - side) // 2
     return left, top, left + side, top + side
+
+
+def kept_side(size: tuple[int, int], preprocessing: Preprocessing) -> int:
+    """Side of the centre square of an image of `size` that is looked at; not for "stretch"."""
+    short = min(size)
+    return min(short, preprocessing.size) if preprocessing.fit == "native" else short
 
 
 def to_batch(pixels: NDArray[np.uint8]) -> Tensor:

@@ -50,6 +50,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Stay quiet."""
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that goes away in the middle is no event here."""
+
+
 def _type_of(file: Path, content: bytes) -> str:
     if content[:14].lower() == b"<!doctype html":
         return "text/html; charset=utf-8"
@@ -63,8 +70,7 @@ def serve_media(root: Path) -> Iterator[str]:
     redirects = json.loads(listed.read_bytes()) if listed.is_file() else {}
     answers = {"media": (root / "media").resolve(), "redirects": redirects}
     handler = type("Handler", (_Handler,), answers)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

@@ -12,13 +12,10 @@ from schemas.records import Image
 
 ITEMS = """
     SELECT r.path, r.split, r.platform, r.label, r.group_id, i AS image,
-           p.bits AS phash, d.bits AS dhash,
-           (SELECT min_by(o.author, o.post_id) FROM stored f JOIN post o USING (platform, post_id)
-            WHERE f.digest = r.digest AND o.platform = r.platform) AS author,
-           (SELECT min(o.post_id) FROM stored f JOIN post o USING (platform, post_id)
-            WHERE f.digest = r.digest AND o.platform = r.platform) AS post_id
+           p.bits AS phash, d.bits AS dhash, o.author, r.post_id
     FROM release_item r
     JOIN image i ON i.digest = r.digest
+    LEFT JOIN post o ON o.platform = r.platform AND o.post_id = r.post_id
     LEFT JOIN fingerprint p ON p.digest = r.digest AND p.view = 'phash'
     LEFT JOIN fingerprint d ON d.digest = r.digest AND d.view = 'dhash'
     WHERE r.name = $name AND r.split IS NOT NULL

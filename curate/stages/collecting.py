@@ -33,6 +33,7 @@ def collect_export(
     source_id = export.digest()
     name = f"{collector.PLATFORM}/{collector.VERSION}"
     if known := _known(workspace, source_id, name):
+        _moved(workspace, known, path.resolve())
         return _report(known, new_posts=0, new_media=0)
     found = collect(
         export, collector, form, secret=workspace.secret, source_id=source_id, batch_size=BATCH
@@ -56,6 +57,16 @@ def _known(workspace: Workspace, source_id: str, collector: str) -> dict[str, An
         collector=collector,
     )
     return rows[0] if rows else None
+
+
+def _moved(workspace: Workspace, known: dict[str, Any], path: Path) -> None:
+    """The same export in another place: media inside it are read from there."""
+    if known["location"] != str(path):
+        with workspace.catalog.writing() as db:
+            db.execute(
+                "UPDATE source SET location = ? WHERE source_id = ?",
+                [str(path), known["source_id"]],
+            )
 
 
 def _report(source: dict[str, Any], *, new_posts: int, new_media: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ PENDING = """
     LEFT JOIN tried t USING (platform, post_id, position)
     WHERE NOT p.opted_out
       AND (t.attempts IS NULL
-           OR (NOT t.done AND t.attempts < $attempts 
+           OR (NOT t.done AND t.attempts < $attempts
                AND (list_contains($transient, t.last) OR starts_with(t.last, 'http-5'))))
     ORDER BY m.platform, m.post_id, m.position
 """
@@ -58,6 +59,7 @@ def fetch_media(
     """Try every media item that is not here and may still be had; the outcome of all items so far."""
     progress = progress or Silent()
     policy = workspace.policy.fetch
+    workspace.store.tidy(datetime.now(UTC))
     pending = workspace.catalog.rows(PENDING, attempts=policy.attempts, transient=sorted(TRANSIENT))
     exports = {
         row["source_id"]: Path(row["location"])

@@ -1,4 +1,4 @@
-"""Probe: every image in the store gets its file facts, evidence and fingerprints, in one read of its bytes."""
+"""Probe: every stored image gets its file facts, evidence and fingerprints, in one read of its bytes."""
 
 import hashlib
 from collections.abc import Sequence

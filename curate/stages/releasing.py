@@ -10,20 +10,14 @@ from curate.workspace import Workspace
 from schemas.errors import InputError
 
 MANIFEST_ROWS = """
-    WITH posted AS (
-        SELECT f.digest, p.platform, min_by(p.post_id, p.post_id) AS post_id,
-               min_by(p.author, p.post_id) AS author, min_by(p.created_at, p.post_id) AS created_at,
-               min_by(p.permalink, p.post_id) AS permalink
-        FROM stored f JOIN post p USING (platform, post_id)
-        GROUP BY f.digest, p.platform)
     SELECT r.path, r.digest, r.split, r.platform, r.label, r.group_id, r.why,
-           p.post_id, p.author, p.created_at, p.permalink,
+           r.post_id, p.author, p.created_at, p.permalink,
            l.posterior, l.votes, l.agreement,
            i.format, i.width, i.height, i.bytes, i.jpeg_family, i.jpeg_quality_luma,
            i.jpeg_quality_chroma, i.jpeg_subsampling, i.jpeg_dqt_hash, h.bits AS phash
     FROM release_item r
     JOIN image i ON i.digest = r.digest
-    LEFT JOIN posted p ON p.digest = r.digest AND p.platform = r.platform
+    LEFT JOIN post p ON p.platform = r.platform AND p.post_id = r.post_id
     LEFT JOIN current_label l ON l.digest = r.digest
     LEFT JOIN fingerprint h ON h.digest = r.digest AND h.view = 'phash'
     WHERE r.name = $name AND r.split IS NOT NULL

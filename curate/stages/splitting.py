@@ -159,6 +159,7 @@ def _item(name: str, placed: Placed, form: str | None, roles: dict[str, Role]) -
         digest=candidate.digest,
         split=placed.split.value if placed.split else None,
         platform=placed.posting.platform if placed.posting else None,
+        post_id=placed.posting.post_id if placed.posting else None,
         label=None if candidate.label is None else int(candidate.label),
         path=path,
         group_id=candidate.group_id,

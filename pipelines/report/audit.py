@@ -117,8 +117,8 @@ def next_steps(result: Mapping[str, Any]) -> list[str]:
     return [
         f"Find where the causes{causes} came in: usually one class was saved again by a script.",
         "If the original files still exist, rebuild the set from those.",
-        "Otherwise run `wildrf equalize`: it matches the classes, or gives both the same "
-        "compression history, blind to the label. Never re-encode one class alone.",
+        "Otherwise match the classes on these facts, or give both the same compression history, "
+        "blind to the label. Never re-encode one class alone.",
         "Audit the result. Do not quote a detector's score on the set as it is.",
     ]
 
