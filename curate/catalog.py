@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from curate.migrations import migrate
+from curate.migrations import is_current, migrate
 from schemas.errors import CatalogError
 from schemas.records import TABLES
 from schemas.tables import Table, find
@@ -50,6 +50,17 @@ class Catalog:
         """Make the file and bring its tables up to date; does nothing to a current one."""
         with self.writing() as db:
             migrate(db)
+
+    def upgrade(self) -> None:
+        """Bring a catalog of an older version up to date; a current one is only looked at.
+
+        Raises:
+            CatalogError: if there is none, or it is of a newer version.
+        """
+        with self.reading() as db:
+            current = is_current(db)
+        if not current:
+            self.create()
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:

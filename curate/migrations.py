@@ -38,6 +38,18 @@ def create_views(db: duckdb.DuckDBPyConnection) -> None:
 STEPS: tuple[Step, ...] = (create_tables, create_views)
 
 
+def is_current(db: duckdb.DuckDBPyConnection) -> bool:
+    """Whether every step has been run on this catalog, and none that we do not know."""
+    found = db.execute(
+        "SELECT count(*) FROM information_schema.tables WHERE table_name = 'migration'"
+    ).fetchall()[0][0]
+    return bool(found) and _done(db) == len(STEPS)
+
+
+def _done(db: duckdb.DuckDBPyConnection) -> int:
+    return int(db.execute("SELECT coalesce(max(number), 0) FROM migration").fetchall()[0][0])
+
+
 def migrate(db: duckdb.DuckDBPyConnection) -> list[str]:
     """Run the steps this catalog has not seen; their names, in order.
 
@@ -45,7 +57,7 @@ def migrate(db: duckdb.DuckDBPyConnection) -> list[str]:
         CatalogError: if the catalog was made by a newer version than this one.
     """
     db.execute("CREATE TABLE IF NOT EXISTS migration (number BIGINT PRIMARY KEY, name VARCHAR)")
-    done = int(db.execute("SELECT coalesce(max(number), 0) FROM migration").fetchall()[0][0])
+    done = _done(db)
     if done > len(STEPS):
         raise CatalogError(
             f"this catalog is at version {done}, this program knows {len(STEPS)}; install a newer wildrf"

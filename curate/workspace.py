@@ -32,8 +32,14 @@ class Workspace:
 
     @cached_property
     def catalog(self) -> Catalog:
-        """The rows."""
-        return Catalog(self.root / "catalog.duckdb")
+        """The rows; an older catalog is brought up to date when it is first asked for.
+
+        Raises:
+            CatalogError: if there is none, or it cannot be opened.
+        """
+        found = Catalog(self.root / "catalog.duckdb")
+        found.upgrade()
+        return found
 
     @cached_property
     def store(self) -> MediaStore:
@@ -94,7 +100,7 @@ def create_workspace(root: Path) -> Workspace:
 
 
 def open_workspace(root: Path) -> Workspace:
-    """The workspace in `root`; an older catalog is brought up to date.
+    """The workspace in `root`.
 
     Raises:
         InputError: if `root` is no workspace.

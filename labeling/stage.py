@@ -19,10 +19,18 @@ BATCH = 2000
 TO_LABEL = """
     SELECT i.digest, i.format FROM image i
     LEFT JOIN current_group g ON g.digest = i.digest
-    WHERE i.error IS NULL AND coalesce(g.canonical, true)
+    WHERE i.error IS NULL
+    QUALIFY row_number() OVER (
+        PARTITION BY coalesce(g.group_id, i.digest)
+        ORDER BY i.digest IN (SELECT digest FROM task) DESC, coalesce(g.canonical, true) DESC, i.digest
+    ) = 1
     ORDER BY hash(i.digest), i.digest
 """
-"""One image per picture, in an order that tells annotators nothing."""
+"""One image per picture, in an order that tells annotators nothing.
+
+The rendition that has a task stays the one that is shown, also when a better copy turns up later: its
+votes hold for the whole group.
+"""
 
 ALL = "SELECT * FROM annotation ORDER BY annotation_id, revision"
 

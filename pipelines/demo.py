@@ -171,4 +171,4 @@ def write_report(context: Context, findings: list[Finding], seconds: float) -> P
     """report.html beside the policy."""
     from pipelines.report.demo import write_demo_page
 
-    return write_demo_page(context, findings, seconds, student_folder(context))
+    return write_demo_page(context, findings, seconds, STUDENT)

@@ -17,6 +17,18 @@ CAUSES = {
 }
 """Broken media by kind, and the cause that the fetch should name."""
 
+WORDS = {
+    "http-404": "gone (404)",
+    "placeholder": "replaced by the host's placeholder",
+    "not-an-image": "a web page instead of an image",
+    "empty": "empty",
+    "bomb": "a decompression bomb",
+    "truncated": "cut short",
+    "reddit": "on Reddit",
+    "x": "on X",
+}
+"""Causes and platforms, as they are told to people."""
+
 WRONG_LABELS = 0.05
 """Share of labels that three fallible annotators may get wrong; their own rates make about 0.02."""
 
@@ -178,7 +190,10 @@ def sides(case: Case) -> Iterator[Finding]:
             (hard if pair["findable"] == "hard" else near).add(pair["picture"])
     yield _same("pictures on two sides of the split", 0, len(near))
     yield Finding(
-        "pictures on two sides by copies that one pHash cannot see", "-", str(len(hard)), None
+        "pictures on two sides by copies that one pHash cannot see",
+        "not promised",
+        str(len(hard)),
+        None,
     )
 
 
@@ -186,10 +201,11 @@ def gates(case: Case) -> Iterator[Finding]:
     """The world is as biased as it was made."""
     biased = case.truth["format_bias"] > 0
     audit = case.results["audit"]
+    probe = audit["probe"]
     yield Finding(
         "file facts that give the label away",
         "planted" if biased else "none planted",
-        f"{audit['verdict']}, AUC {_three(audit['probe']['auc'])}",
+        f"{audit['verdict']}, AUC {_three(probe['auc'])} [{_three(probe['low'])}, {_three(probe['high'])}]",
         (audit["verdict"] == "shortcut") == biased,
     )
     yield _same("leaks across splits", 0, len(case.results["check"]["leaks"]))
@@ -200,9 +216,9 @@ def detector(case: Case) -> Iterator[Finding]:
     for name, result in case.results["evaluate"]["platforms"].items():
         low, high = result["ci"]["auc"]
         yield Finding(
-            f"detector on {name}, never trained on its test images",
-            "up-sampling traces",
-            f"AUC {_three(result['auc'])} [{_three(low)}, {_three(high)}], n={result['n']}",
+            f"detector {in_words(name)}, on images it never saw",
+            "traces of up-sampling",
+            f"AUC {_three(result['auc'])} [{_three(low)}, {_three(high)}], n = {result['n']}",
             low is not None and low > 0.5,
         )
 
@@ -219,8 +235,13 @@ def _same(what: str, planted: Any, found: Any) -> Finding:
 
 def _told(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{n} {name}" for name, n in sorted(value.items())) or "none"
+        return ", ".join(f"{n} {in_words(name)}" for name, n in sorted(value.items())) or "none"
     return str(value)
+
+
+def in_words(name: str) -> str:
+    """A cause or a platform as it is told to people; its own name where there are no words for it."""
+    return WORDS.get(name, name)
 
 
 def _three(value: float | None) -> str:

@@ -217,14 +217,15 @@ SUMMARIES: dict[str, Callable[[dict[str, Any]], str]] = {
     "collect": lambda r: (
         f"{r['posts']} posts with {r['media']} images in {len(r['exports'])} exports"
     ),
-    "fetch": lambda r: f"{r['ok']} images here, {sum(r['failed'].values())} failed",
-    "probe": lambda r: f"{r['images']} images, {r['broken']} do not decode",
-    "dedupe": lambda r: f"{r['matches']} matches, {r['groups']} groups of copies",
+    "fetch": lambda r: f"{r['ok']} downloads kept, {sum(r['failed'].values())} without an image",
+    "probe": lambda r: f"{r['images']} different files, {r['broken']} do not decode",
+    "dedupe": lambda r: f"{r['matches']} pairs of copies in {r['groups']} groups",
     "label": lambda r: (
-        f"{r['annotations']} annotations, {r.get('real', 0)} real, {r.get('fake', 0)} fake"
+        f"{r['annotations']} votes: {r.get('real', 0)} images real, {r.get('fake', 0)} generated, "
+        f"{r.get('undecided', 0)} undecided"
     ),
     "split": _placed,
-    "check": lambda r: "no leak" if r["clean"] else f"{len(r['leaks'])} LEAKS",
+    "check": lambda r: "no leak across splits" if r["clean"] else f"{len(r['leaks'])} LEAKS",
     "release": lambda r: f"{r['images']} images, root hash {r['root_hash'][:12]}",
     "audit": lambda r: f"{r['verdict']}: {r['why']}",
     "train": lambda r: (

@@ -31,7 +31,8 @@ MANIFEST = "manifest.parquet"
 """The file beside the splits that lists every image of a release."""
 
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jfif .jpe .png .webp .gif .bmp .tif .tiff .avif .heic .heif .jxl .mpo".split()
+    {".jpg", ".jpeg", ".jfif", ".jpe", ".mpo", ".png", ".webp", ".gif"}
+    | {".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jxl"}
 )
 """File name endings that say image; what a file really is, only its bytes say."""
 

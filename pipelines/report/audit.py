@@ -104,7 +104,7 @@ def next_steps(result: Mapping[str, Any]) -> list[str]:
         return [
             "Release the set with this page beside it; the numbers belong in its card.",
             "Run the audit again when images or platforms are added.",
-            "Look at the pictures below for differences in content, which no file fact shows.",
+            "Look at the pictures above for differences in content, which no file fact shows.",
         ]
     if result["verdict"] == "inconclusive":
         return [

@@ -39,7 +39,7 @@ class Couple:
 def tile(root: Path, path: str, *, note: str = "", side_px: int = SIDE_PX) -> Tile:
     """The thumbnail of the image at `path` under `root`, or a placeholder that says why not."""
     try:
-        return Tile(path, _data_uri(thumbnail(root / path, side_px)), note=note)
+        return Tile(path, data_uri(thumbnail(root / path, side_px)), note=note)
     except UnidentifiedImageError:
         return Tile(path, None, "not an image", note)
     except OSError as error:
@@ -66,7 +66,7 @@ def thumbnail(file: Path, side_px: int) -> Image.Image:
     return small
 
 
-def _data_uri(image: Image.Image) -> str:
+def data_uri(image: Image.Image) -> str:
     """A WebP without metadata, inline."""
     packed = io.BytesIO()
     image.save(packed, "WEBP", quality=78, method=4)

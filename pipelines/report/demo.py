@@ -1,8 +1,7 @@
 """The page of a demo: what was planted, what was found, and every stage in between with its figures."""
 
-import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,8 @@ from curate.workspace import Workspace
 from pipelines.report import contact_sheet, page, plots
 from pipelines.report.audit import plot_of, verdict_words
 from pipelines.report.contact_sheet import Couple, Tile
+from pipelines.report.maps import heat_maps
+from pipelines.truth import in_words
 
 if TYPE_CHECKING:
     from pipelines.truth import Finding
@@ -30,17 +31,20 @@ COPIES = """
            (SELECT string_agg(DISTINCT platform, ' and ' ORDER BY platform) FROM stored
             WHERE digest = m.a) AS where_a,
            (SELECT string_agg(DISTINCT platform, ' and ' ORDER BY platform) FROM stored
-            WHERE digest = m.b) AS where_b
-    FROM match m ORDER BY m.distance DESC, m.a LIMIT $n
+            WHERE digest = m.b) AS where_b,
+           a.width AS width_a, a.height AS height_a, b.width AS width_b, b.height AS height_b
+    FROM match m JOIN image a ON a.digest = m.a JOIN image b ON b.digest = m.b
+    ORDER BY m.distance DESC, m.a LIMIT $n
 """
 
 
 def write_demo_page(
-    context: "Context", findings: Sequence["Finding"], seconds: float, student: Path
+    context: "Context", findings: Sequence["Finding"], seconds: float, student: str
 ) -> Path:
-    """report.html in the workspace."""
+    """report.html in the workspace; `student` is the name of the small detector."""
     workspace, results = context.workspace, context.results
     name = workspace.policy.release
+    scores = pq.read_table(context.run / "evaluation" / "scores.parquet").to_pylist()
     html = page.render(
         "demo.html",
         title="wildrf demo",
@@ -49,18 +53,20 @@ def write_demo_page(
         findings=findings,
         agrees=all(f.ok is not False for f in findings),
         stages=_stages(context),
+        figures=_figures(results),
         split=_split_rows(results["split"]),
-        dropped=results["split"]["dropped"],
-        failed=results["fetch"]["failed"],
+        dropped=_by_count(results["split"]["dropped"]),
+        failed=_by_count({in_words(k): n for k, n in results["fetch"]["failed"].items()}),
         samples={side: _samples(workspace, name, label) for label, side in enumerate(SIDES)},
         copies=_copies(workspace),
         audit=results["audit"],
         words=verdict_words(results["audit"]),
         audit_plot=plot_of(results["audit"]),
-        curve=_curve(context.run),
-        scores=_score_plot(context.run),
+        curves=_curves(context.run),
+        validated=results["train"]["val"]["n"],
+        histograms=_histograms(scores),
         detectors=_detectors(context, student),
-        heat=_heat_maps(context.run, context.release),
+        maps=heat_maps(context.run / "checkpoint.pt", context.release, scores),
         run=context.run.name,
     )
     return page.write(workspace.root / "report.html", html)
@@ -75,12 +81,48 @@ def _stages(context: "Context") -> list[dict[str, Any]]:
     ]
 
 
+def _figures(results: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The whole story in a row of numbers."""
+    probe = results["audit"]["probe"]
+    tested = [
+        {
+            "name": f"Detector on {_platform(name)}, AUC",
+            "value": _number(told["auc"]),
+            "note": f"{_interval(told['ci']['auc'])} n = {told['n']}",
+        }
+        for name, told in results["evaluate"]["platforms"].items()
+    ]
+    return [
+        {
+            "name": "Images collected",
+            "value": page.show_count(results["probe"]["images"]),
+            "note": f"from {page.show_count(results['collect']['posts'])} posts",
+        },
+        {
+            "name": "Images released",
+            "value": page.show_count(results["release"]["images"]),
+            "note": "labelled, without copies across splits",
+        },
+        {
+            "name": "File facts alone, AUC",
+            "value": _number(probe["auc"]),
+            "note": f"{_interval((probe['low'], probe['high']))} 0.5 is guessing",
+        },
+        *tested,
+    ]
+
+
+def _by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Reasons with their numbers, the most frequent first."""
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
 def _split_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
     order = {"train": 0, "val": 1, "test": 2}
     rows = [
         {
             "split": split,
-            "platform": platform,
+            "platform": _platform(platform),
             "real": cell.get("0_real", 0),
             "fake": cell.get("1_fake", 0),
         }
@@ -93,60 +135,81 @@ def _split_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
 def _samples(workspace: Workspace, name: str, label: int) -> list[Tile]:
     rows = workspace.catalog.rows(SAMPLES, name=name, label=label, n=SHOWN)
     root = workspace.releases / name
-    return [_titled(contact_sheet.tile(root, row["path"]), row["platform"]) for row in rows]
+    return [
+        _titled(contact_sheet.tile(root, row["path"]), _platform(row["platform"])) for row in rows
+    ]
 
 
 def _copies(workspace: Workspace) -> list[Couple]:
     shown = []
     for row in workspace.catalog.rows(COPIES, n=PAIRS):
-        a, b = (_stored_tile(workspace, row[side], row[f"where_{side}"]) for side in ("a", "b"))
-        why = f"{row['kind']}: pHash distance {row['distance']} of 64 bits"
-        shown.append(Couple(a, b, why))
+        a, b = (_stored_tile(workspace, row, side) for side in ("a", "b"))
+        shown.append(Couple(a, b, f"{row['distance']} of 64 bits of the perceptual hash differ"))
     return shown
 
 
-def _stored_tile(workspace: Workspace, digest: str, where: str) -> Tile:
+def _stored_tile(workspace: Workspace, row: Mapping[str, Any], side: str) -> Tile:
+    digest, where = row[side], _platform(row[f"where_{side}"])
+    title = f"{where}, {row[f'width_{side}']} x {row[f'height_{side}']}"
     path = workspace.store.local_path(digest)
     if path is None:
-        return Tile(digest[:12], None, "the store is not on this machine", where)
-    return _titled(contact_sheet.tile(path.parent, path.name), f"{digest[:12]} on {where}")
+        return Tile(title, None, "the store is not on this machine")
+    return _titled(contact_sheet.tile(path.parent, path.name), title)
 
 
 def _titled(tile: Tile, title: str) -> Tile:
     return Tile(title, tile.source, tile.problem, tile.note)
 
 
-def _curve(run: Path) -> Any:
-    """Loss and validation accuracy by epoch."""
+def _platform(name: str) -> str:
+    """A platform's name as people write it."""
+    return name.replace("reddit", "Reddit").replace("x", "X") if name in PLATFORMS else name
+
+
+PLATFORMS = ("reddit", "x", "reddit and x")
+
+
+def _curves(run: Path) -> list[Any]:
+    """Losses by epoch, and validation accuracy by epoch."""
     rows = [json.loads(line) for line in (run / "curve.jsonl").read_text().splitlines()]
-    series = {
-        "training loss": [row["loss"] for row in rows],
-        "validation loss": [row["val_loss"] for row in rows],
-        "validation accuracy": [row["val"]["acc"] for row in rows],
+    losses = {
+        "training": [row["loss"] for row in rows],
+        "validation": [row["val_loss"] for row in rows],
     }
-    return page.markup(plots.curves(series, x_label="epoch", y_label="nats per image; share right"))
-
-
-def _score_plot(run: Path) -> Any:
-    table = pq.read_table(run / "evaluation" / "scores.parquet").to_pydict()
-    sides = [
-        [x for x, y in zip(table["logit"], table["label"], strict=True) if y == label]
-        for label in (0, 1)
+    right = {"validation accuracy": [row["val"]["acc"] for row in rows]}
+    half: dict[str, Any] = {"x_label": "epoch", "width": plots.HALF}
+    return [
+        page.markup(plots.curves(losses, y_label="cross-entropy per image, nats", **half)),
+        page.markup(plots.curves(right, y_label="validation accuracy", ceiling=1.02, **half)),
     ]
-    return page.markup(plots.histogram(sides[0], sides[1], label="logit of the test images"))
 
 
-def _detectors(context: "Context", student: Path) -> list[dict[str, Any]]:
+def _histograms(scores: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """How the scores fall on each platform."""
+    shown = []
+    for platform in sorted({row["platform"] for row in scores}):
+        real, fake = (
+            [r["logit"] for r in scores if (r["platform"], r["label"]) == (platform, label)]
+            for label in (0, 1)
+        )
+        drawn = plots.histogram(real, fake, label="logit of the image", width=plots.HALF)
+        shown.append({"platform": _platform(platform), "plot": page.markup(drawn)})
+    return shown
+
+
+def _detectors(context: "Context", student: str) -> list[dict[str, Any]]:
     """One row per detector and platform, then its mean."""
     shown = [
         (context.workspace.policy.train.detector, context.results["evaluate"]),
-        (student.name.partition("-")[2], context.results["distill"]["evaluation"]),
+        (student, context.results["distill"]["evaluation"]),
     ]
     rows: list[dict[str, Any]] = []
     for name, result in shown:
         for platform, told in result["platforms"].items():
             cells = {m: _cell(told[m], told["ci"][m]) for m in METRICS}
-            rows.append({"detector": name, "platform": platform, "n": told["n"], **cells})
+            rows.append(
+                {"detector": name, "platform": _platform(platform), "n": told["n"], **cells}
+            )
         cells = {m: _cell(result["mean"][m], None) for m in METRICS}
         rows.append({"detector": name, "platform": "mean", "n": None, **cells})
     return rows
@@ -156,30 +219,16 @@ METRICS = ("acc", "ap", "auc")
 
 
 def _cell(value: float | None, interval: Sequence[float | None] | None) -> str:
-    if value is None:
-        return "-"
-    if interval is None or None in interval:
-        return f"{value:.3f}"
+    if value is None or interval is None or None in interval:
+        return _number(value)
     return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
-def _heat_maps(run: Path, release: Path) -> list[dict[str, str]]:
-    """Where the detector looks in the surest right real and the surest right fake of the test."""
-    from train.checkpoint import load_detector
-    from train.explain import explain
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
-    rows = pq.read_table(run / "evaluation" / "scores.parquet").to_pylist()
-    real = min((r for r in rows if r["label"] == 0), key=lambda r: r["logit"])
-    fake = max((r for r in rows if r["label"] == 1), key=lambda r: r["logit"])
-    loaded = load_detector(run / "checkpoint.pt")
-    first = explain(loaded, release / fake["path"])
-    second = explain(loaded, release / real["path"], limit=first.limit)
-    return [
-        {
-            "side": side,
-            "source": "data:image/png;base64," + base64.b64encode(found.png()).decode(),
-            "logit": f"{row['logit']:+.2f}",
-            "path": row["path"],
-        }
-        for side, row, found in (("fake", fake, first), ("real", real, second))
-    ]
+
+def _interval(interval: Sequence[float | None]) -> str:
+    """An interval as the start of a note; nothing where there is none."""
+    low, high = interval
+    return "" if low is None or high is None else f"95 % interval {low:.3f} to {high:.3f};"

@@ -34,6 +34,8 @@ INK = "#010203"
 """Drawn as the page's text colour: replaced by `currentColor` in the SVG."""
 WIDTH = 7.6
 """Inches; the page scales it."""
+HALF = 4.3
+"""Inches of a plot with another beside it."""
 STYLE: Any = {
     "svg.hashsalt": "wildrf",
     "svg.fonttype": "none",
@@ -86,11 +88,22 @@ def dot_plot(dots: Sequence[Dot], *, gate: float | None = None, label: str = "AU
 
 
 def curves(
-    series: Mapping[str, Sequence[float]], *, x_label: str, y_label: str, start: int = 1
+    series: Mapping[str, Sequence[float]],
+    *,
+    x_label: str,
+    y_label: str,
+    start: int = 1,
+    width: float = WIDTH,
+    ceiling: float | None = None,
 ) -> str:
-    """Curves over steps or epochs, one per name; missing steps are NaN."""
+    """Curves over steps or epochs, one per name; missing steps are NaN.
+
+    The values start at 0 and end at `ceiling`, if there is one. A single curve needs no legend.
+    """
 
     def draw(axes: "Axes") -> None:
+        from matplotlib.ticker import MaxNLocator
+
         for n, (name, values) in enumerate(series.items()):
             steps = range(start, start + len(values))
             axes.plot(
@@ -104,9 +117,12 @@ def curves(
             )
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        axes.legend()
+        axes.set_ylim(0, ceiling)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if len(series) > 1:
+            axes.legend()
 
-    return _draw(draw, height=3.2, alt=f"{y_label} over {x_label}")
+    return _draw(draw, height=3.2, width=width, alt=f"{y_label} over {x_label}")
 
 
 def roc(labels: Sequence[int], scores: Sequence[float]) -> str:
@@ -133,7 +149,9 @@ def roc_points(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
     return false, hit
 
 
-def histogram(real: Sequence[float], fake: Sequence[float], *, label: str = "score") -> str:
+def histogram(
+    real: Sequence[float], fake: Sequence[float], *, label: str = "score", width: float = WIDTH
+) -> str:
     """How the scores of reals and of fakes fall, each as shares of its own number."""
     edges = np.histogram_bin_edges(np.concatenate([np.asarray(real), np.asarray(fake)]), bins=30)
 
@@ -155,7 +173,7 @@ def histogram(real: Sequence[float], fake: Sequence[float], *, label: str = "sco
         axes.set_ylabel("share of images")
         axes.legend()
 
-    return _draw(draw, height=3.0, alt=f"histogram of {label}")
+    return _draw(draw, height=3.0, width=width, alt=f"histogram of {label}")
 
 
 def bars(counts: Mapping[str, int], *, label: str = "images") -> str:
@@ -205,14 +223,14 @@ def _short(name: str) -> str:
     return name if len(name) <= 34 else f"{name[:33]}…"
 
 
-def _draw(draw: Any, *, height: float, alt: str) -> str:
+def _draw(draw: Any, *, height: float, alt: str, width: float = WIDTH) -> str:
     """The SVG of what `draw` puts on the axes it is given."""
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure.add_subplot())
         return _inline(_svg_of(figure), alt)

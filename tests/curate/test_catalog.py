@@ -143,7 +143,7 @@ def test_an_older_catalog_is_brought_up_to_date_and_keeps_its_rows(tmp_path):
                    "VALUES ('x', '1', 's', [], false)")  # fmt: skip
     catalog = Catalog(path)
 
-    catalog.create()
+    catalog.upgrade()
 
     assert catalog.counts()["post"] == 1
     assert catalog.rows("SELECT * FROM current_group") == []

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import shutil
 
 import numpy as np
 import pytest
@@ -12,18 +11,12 @@ from labeling.client import Studio
 from labeling.images import file_name, local_file_url, place, shared_folder
 from labeling.tasks import from_export, to_task
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-
 
 @pytest.fixture
-def page():
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("needs Chromium")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser.new_page(viewport={"width": 1440, "height": 950})
-        browser.close()
+def page(browser):
+    page = browser.new_page(viewport={"width": 1440, "height": 950})
+    yield page
+    page.close()
 
 
 def noise() -> bytes:

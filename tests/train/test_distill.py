@@ -11,7 +11,17 @@ from train.checkpoint import load_detector, pack, to_bytes
 from train.config import Compute, build_detector
 from train.data import find_images, load_images
 from train.detectors import DETECTORS
-from train.distill import PatchGrid, aligned_crop, cut_patches, distill, teacher_logits
+from train.distill import (
+    MIX,
+    PatchGrid,
+    aligned_crop,
+    cut_patches,
+    distill,
+    distill_one_epoch,
+    mixed,
+    teacher_logits,
+)
+from train.engine import Step
 from train.transforms import Preprocessing, normalise, to_batch
 
 CPU = torch.device("cpu")
@@ -85,18 +95,45 @@ def test_teacher_logits_are_a_plain_array_that_is_found_again(teacher, images, t
     assert first[0].mean() == pytest.approx(whole.item(), abs=1e-4)
 
 
-def test_the_student_learns_its_teachers_patches_and_resumes(
-    picture_set, recipe, tmp_path, teacher
-):
-    seen = []
+def test_a_student_learns_what_a_network_of_its_own_kind_says_of_the_patches(images, recipe):
+    grid, prep = PatchGrid(9, 8), dataclasses.replace(PREP, representation="right_diag")
+    spec = DETECTORS["tiny-ladeda"]
+    wiser = build_detector(spec, prep, "mean", seed=7).eval()
+    with torch.no_grad():
+        seen = normalise(to_batch(images.pixels), prep, CPU)
+        said = [wiser(cut_patches(seen[k : k + 1], grid)).view(7, 7) for k in range(len(seen))]
+    targets = torch.stack(said).numpy()
+    targets = (targets - targets.mean()) / targets.std()
+    student = build_detector(spec, prep, "mean", seed=1)
+    adam = torch.optim.Adam(student.parameters(), lr=1e-2)
+    step = Step(student, adam, prep, Compute(CPU), True, lambda: None)
+
+    losses = [
+        np.mean(
+            [loss for loss, _ in distill_one_epoch(step, images, targets, grid, recipe, e, 6 * e)]
+        )
+        for e in range(40)
+    ]
+
+    assert np.mean(losses[-5:]) < 0.5  # 1 is what a constant gets
+
+
+def test_every_image_shares_a_step_equally_often_and_is_never_alone():
+    chosen = mixed(40, np.random.default_rng(0))
+
+    assert chosen.shape == (40, MIX)
+    assert np.bincount(chosen.ravel(), minlength=40).tolist() == [MIX] * 40
+    assert mixed(3, np.random.default_rng(0)).shape == (3, 3)
+
+
+def test_distillation_resumes_to_the_same_student(picture_set, recipe, tmp_path, teacher):
     student = dataclasses.replace(recipe, epochs=4, detector="ladeda9")
 
-    whole = distill(teacher, picture_set, tmp_path / "a", student, on_epoch=seen.append)
+    whole = distill(teacher, picture_set, tmp_path / "a", student)
     distill(teacher, picture_set, tmp_path / "b", dataclasses.replace(student, epochs=2))
     resumed = distill(teacher, picture_set, tmp_path / "b", student)
 
     loaded = load_detector(whole.checkpoint)
-    assert seen[-1].loss < seen[0].loss
     assert loaded.spec.name == "tiny-ladeda"
     assert loaded.preprocessing.representation == "right_diag"
     assert len(loaded.meta["teacher"]) == 64

@@ -1,0 +1,131 @@
+"""The whole demo on a small world: it finds what was planted, and its page shows it in a real browser."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from curate.catalog import Catalog
+from curate.simulated import WorldSpec
+from pipelines import demo
+from pipelines.whole_run import STAGES
+
+IMAGES, SEED = 60, 3
+RECIPE = """[train]
+detector = "tiny-ladeda"
+fit = "native"
+size = 96
+crop = 64
+batch = 8
+epochs = 2
+device = "cpu"
+workers = 1
+"""
+DONE = [stage.name for stage in STAGES] + ["distill"]
+
+
+@pytest.fixture(scope="module")
+def shown(wildrf, tmp_path_factory):
+    """The demo as the command line runs it, but for a recipe that learns little in little time."""
+    root = tmp_path_factory.mktemp("demo") / "d"
+    spec = WorldSpec(seed=SEED, images=IMAGES, reddit_share=demo.REDDIT_SHARE)
+    demo.make_world(root, spec, 1, lambda line: None)
+    policy = demo.make_workspace(root, SEED).root / "wildrf.toml"
+    policy.write_text(policy.read_text().partition("[train]")[0] + RECIPE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "STUDENT_EPOCHS", 1)
+        patch.setattr(demo, "STUDENT_CROP", 64)
+        yield root, lambda: run(wildrf, root), run(wildrf, root)
+
+
+def run(wildrf, root: Path) -> dict:
+    answer = wildrf("demo", root, "--images", IMAGES, "--seed", SEED, "--workers", 1, "--json")
+    assert answer.code in (0, 1), answer.err  # 1: two epochs on so few pictures may teach nothing
+    return json.loads(answer.out)
+
+
+def findings_of(result: dict) -> dict[str, bool | None]:
+    return {f["what"]: f["ok"] for f in result["truth"]["findings"]}
+
+
+def test_the_demo_says_where_everything_is_and_how_long_each_stage_took(shown):
+    root, _, result = shown
+    assert result["workspace"] == str(root)
+    assert Path(result["report"]).is_file()
+    assert Path(result["truth"]["path"]).is_file()
+    assert [stage["name"] for stage in result["stages"]] == DONE
+    assert all(stage["seconds"] >= 0 for stage in result["stages"])
+
+
+def test_everything_that_was_planted_is_found(shown):
+    _, _, result = shown
+    found = {k: ok for k, ok in findings_of(result).items() if not k.startswith("detector")}
+    assert len(found) > 10
+    assert [what for what, ok in found.items() if ok is False] == []
+
+
+def test_every_stage_is_in_the_catalog_and_a_second_run_changes_nothing(shown):
+    root, again, result = shown
+    catalog = Catalog(root / "catalog.duckdb")
+    before, media = catalog.content(), files_of(root)
+    stages = {row["stage"].partition("/")[0] for row in catalog.rows("SELECT stage FROM run")}
+    assert {"collect", "fetch", "probe", "dedupe", "label", "split"} & stages
+    assert all(catalog.counts()[t] for t in ("post", "media", "image", "match", "label", "score"))
+
+    second = again()
+
+    assert catalog.content() == before
+    assert files_of(root) == media
+    assert second["truth"] == result["truth"]
+
+
+def files_of(root: Path) -> dict[str, int]:
+    """What a second run may not touch, with the time of its last change."""
+    folders = ("media", "releases", "world")
+    paths = (path for name in folders for path in (root / name).rglob("*") if path.is_file())
+    return {str(path): path.stat().st_mtime_ns for path in paths}
+
+
+def test_the_pages_need_nothing_else_and_stay_small(shown):
+    root, _, _ = shown
+    for name in ("report.html", "audit-v1.html"):
+        html = (root / name).read_text(encoding="utf-8")
+        assert len(html) < 3_000_000
+        assert "Simulated data" in html
+        assert not re.search(r'(src|href)="(?!data:|#)', html)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [("report.html", "wildrf demo"), ("audit-v1.html", "Shortcut audit of v1")],
+)
+def test_a_page_opens_in_a_real_browser_without_a_complaint(shown, browser, name, title, scheme):
+    root, _, _ = shown
+    page = browser.new_page(viewport={"width": 1200, "height": 900}, color_scheme=scheme)
+    complaints, asked = [], []
+    page.on("console", lambda m: complaints.append(m.text) if m.type in BAD else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("requestfailed", lambda request: complaints.append(request.url[:99]))
+    page.on("request", lambda request: asked.append(request.url))
+    address = (root / name).as_uri()
+
+    page.goto(address)
+
+    assert page.title() == title
+    assert page.get_by_text("Simulated data").first.is_visible()
+    loaded = page.eval_on_selector_all("img", "all => all.map(i => i.complete && i.naturalWidth)")
+    assert len(loaded) > 10
+    assert all(loaded)
+    assert page.eval_on_selector_all("svg", "all => all.every(s => s.clientHeight > 90)")
+    for width in (1200, 420):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert complaints == []
+    assert [url[:99] for url in asked if url != address and not url.startswith("data:")] == []
+    page.close()
+
+
+BAD = ("error", "warning")
