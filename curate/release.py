@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.stages import Progress, Silent
 from curate.store import MediaStore
+from curate.work import Progress, Silent
 from schemas.errors import InputError
 from schemas.labels import Label
 from schemas.layout import MANIFEST

@@ -10,17 +10,18 @@ posts are joined by path.
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
 from curate.probe import examine
+from curate.work import Engine
 from schemas.errors import InputError
 from schemas.layout import MANIFEST, SUFFIXES, Placement, place
 from schemas.records import Evidence, Image
@@ -32,25 +33,6 @@ CHUNK = 2048
 
 JOINED = ("group_id", "author", "post", "post_id", "platform")
 """Columns of a manifest that are joined, each where it is there."""
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-class Engine(Protocol):
-    """What runs one function over many items: a process pool, a cluster, or `SerialEngine`."""
-
-    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """The results, in the order of the items; `function` must pickle."""
-        ...
-
-
-class SerialEngine:
-    """One item after another in this process."""
-
-    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """The results, in the order of the items."""
-        return map(function, items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +93,9 @@ def _refuse(error: OSError) -> None:
 def survey(root: Path, engine: Engine, *, max_pixels: int) -> list[Surveyed]:
     """Every image file under `root` as a row, ordered by path.
 
-    Raises: InputError: if `root` is no folder, holds no image under a label's folder, or its
-    manifest is broken.
+    Raises:
+        InputError: if `root` is no folder, holds no image under a label's folder, or its manifest is
+            broken.
     """
     return list(iter_survey(root, find_files(root), engine, max_pixels=max_pixels))
 
@@ -123,26 +106,37 @@ def iter_survey(root: Path, files: Files, engine: Engine, *, max_pixels: int) ->
     joined = read_manifest(root)
     work = partial(survey_file, str(root), max_pixels=max_pixels)
     for chunk in _chunks(files.images):
-        for row in engine.map(work, chunk):
+        for row in engine.map(work, chunk, lost=crashed_file):
             yield _join(row, joined.get(row.path))
     logger.info("surveyed %d images of %s, other files: %s", len(files.images), root, files.others)
 
 
 def survey_file(root: str, path: str, *, max_pixels: int) -> Surveyed:
     """One file under `root` as a row; whatever is wrong with it is in `image.error`."""
-    placement = place(PurePosixPath(path))
     try:
         data = Path(root, path).read_bytes()
     except OSError as error:
-        why = f"cannot be read: {error.strerror or type(error).__name__}"
-        return Surveyed(
-            path, placement, Image(digest="", made_by="survey/1", bytes=0, format=None, error=why)
-        )
+        return _without_facts(path, f"cannot be read: {error.strerror or type(error).__name__}")
     seen = examine(data, max_pixels=max_pixels)
     bits = {fingerprint.view: fingerprint.bits for fingerprint in seen.fingerprints}
     return Surveyed(
-        path, placement, seen.image, bits.get("phash"), bits.get("dhash"), tuple(seen.evidence)
+        path,
+        place(PurePosixPath(path)),
+        seen.image,
+        bits.get("phash"),
+        bits.get("dhash"),
+        tuple(seen.evidence),
     )
+
+
+def crashed_file(path: str) -> Surveyed:
+    """What stands for a file that took the decoder's process with it."""
+    return _without_facts(path, "the decoder crashed on it")
+
+
+def _without_facts(path: str, why: str) -> Surveyed:
+    nothing = Image(digest="", made_by="survey/1", bytes=0, format=None, error=why)
+    return Surveyed(path, place(PurePosixPath(path)), nothing)
 
 
 def read_manifest(root: Path) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from curate.catalog import Catalog
 from curate.simulated import WorldSpec, build_world, serve_media
-from curate.stages import Engine, Progress
+from curate.work import Engine, Progress
 from curate.workspace import IGNORED, POLICY, SECRET, Workspace, open_workspace
 from pipelines.truth import Finding, compare
 from pipelines.whole_run import STAGES, Context, Stage, run_stages

@@ -16,7 +16,7 @@ from itertools import islice
 from multiprocessing import get_context, parent_process, resource_tracker
 from typing import Any, TypeVar
 
-from curate.stages import Engine, Serial
+from curate.work import Engine, Serial
 from schemas.errors import InputError, ServiceError
 
 T = TypeVar("T")

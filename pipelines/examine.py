@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from curate.probe import PROBE, Examined, examine, to_json
-from curate.stages import Engine, Progress
 from curate.stages.grouping import Hashed, dedupe_catalog, group_images, match_images
 from curate.stages.probing import probe_store
-from curate.survey import find_files, survey_file
+from curate.survey import crashed_file, find_files, survey_file
+from curate.work import Engine, Progress
 from curate.workspace import Workspace
 from pipelines.output import shortened
 from schemas.errors import InputError
@@ -36,7 +36,7 @@ def probe_paths(paths: list[Path], engine: Engine) -> Iterator[dict[str, Any]]:
     files = list(chain.from_iterable(_files(path) for path in paths))
     if not files:
         raise InputError(f"{paths[0]} holds no image; expected images, or folders of images")
-    yield from engine.map(partial(probe_file, max_pixels=MAX_PIXELS), files)
+    yield from engine.map(partial(probe_file, max_pixels=MAX_PIXELS), files, lost=crashed)
 
 
 def probe_file(path: Path, *, max_pixels: int) -> dict[str, Any]:
@@ -44,9 +44,17 @@ def probe_file(path: Path, *, max_pixels: int) -> dict[str, Any]:
     try:
         return to_json(str(path), examine(path.read_bytes(), max_pixels=max_pixels))
     except OSError as error:
-        why = f"cannot be read: {error.strerror or type(error).__name__}"
-        nothing = Image(digest="", made_by=PROBE, bytes=0, format=None, error=why)
-        return to_json(str(path), Examined(nothing, (), ()))
+        return _without_facts(path, f"cannot be read: {error.strerror or type(error).__name__}")
+
+
+def crashed(path: Path) -> dict[str, Any]:
+    """What stands for a file that took the decoder's process with it."""
+    return _without_facts(path, "the decoder crashed on it")
+
+
+def _without_facts(path: Path, why: str) -> dict[str, Any]:
+    nothing = Image(digest="", made_by=PROBE, bytes=0, format=None, error=why)
+    return to_json(str(path), Examined(nothing, (), ()))
 
 
 def probe_line(row: dict[str, Any]) -> str:
@@ -94,7 +102,8 @@ def dedupe_folder(root: Path, engine: Engine, distance_bits: int) -> dict[str, A
     files = find_files(root)
     if not files.images:
         raise InputError(f"{root} holds no image; expected a folder of images")
-    found = list(engine.map(partial(survey_file, str(root), max_pixels=MAX_PIXELS), files.images))
+    work = partial(survey_file, str(root), max_pixels=MAX_PIXELS)
+    found = list(engine.map(work, files.images, lost=crashed_file))
     decoded = [row for row in found if row.image.error is None]
     paths: dict[str, list[str]] = defaultdict(list)
     for row in decoded:

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from curate.collectors import COLLECTORS
-from curate.stages import Progress
 from curate.stages.collecting import collect_export
 from curate.stages.fetching import fetch_media
 from curate.stages.releasing import release_catalog
 from curate.stages.splitting import split_catalog
+from curate.work import Progress
 from curate.workspace import Workspace, create_workspace
 from pipelines.output import table
 from schemas.errors import InputError

@@ -8,9 +8,9 @@ from typing import Any
 
 from curate.bias import audit
 from curate.leakage import Leak, find_leaks, summarise
-from curate.stages import Engine, Progress
 from curate.stages.checking import survey_release
 from curate.survey import Surveyed, find_files, iter_survey
+from curate.work import Engine, Progress
 from curate.workspace import Workspace
 from pipelines.examine import MAX_PIXELS
 from pipelines.output import table

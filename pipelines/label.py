@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from curate.stages import Progress
+from curate.work import Progress
 from curate.workspace import Workspace
 from labeling.images import file_name, local_file_url, place, shared_folder, web_url
 from labeling.stage import images_to_label, label_status, take_in

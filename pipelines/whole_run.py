@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from curate.stages import Engine, Progress
 from curate.stages.checking import survey_release
 from curate.stages.collecting import collect_export
 from curate.stages.fetching import fetch_media
@@ -19,6 +18,7 @@ from curate.stages.grouping import dedupe_catalog
 from curate.stages.probing import probe_store
 from curate.stages.releasing import release_catalog
 from curate.stages.splitting import split_catalog
+from curate.work import Engine, Progress
 from curate.workspace import Workspace
 from labeling.stage import take_in_all
 from labeling.tasks import read_export

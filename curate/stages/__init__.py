@@ -7,75 +7,15 @@ never been killed. Stages do not print; they report to a `Progress`.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import duckdb
 
 from curate.catalog import insert
 from schemas.records import Run
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-
-class Engine(Protocol):
-    """Where images are processed: this process, a pool, a cluster."""
-
-    def map(
-        self,
-        work: Callable[[T], R],
-        items: Iterable[T],
-        *,
-        lost: Callable[[T], R] | None = None,
-    ) -> Iterator[R]:
-        """`work` of each item, in the order of the items.
-
-        `lost` gives the result of an item whose worker process died with it.
-        """
-
-
-class Serial:
-    """The engine that works here and now, and dies with an item that kills."""
-
-    def map(
-        self,
-        work: Callable[[T], R],
-        items: Iterable[T],
-        *,
-        lost: Callable[[T], R] | None = None,
-    ) -> Iterator[R]:
-        """`work` of each item, in the order of the items."""
-        return map(work, items)
-
-
-class Progress(Protocol):
-    """Who is told how far a stage is."""
-
-    def start(self, what: str, total: int | None) -> None:
-        """A stage begins; `total` items, if that is known."""
-
-    def advance(self, items: int) -> None:
-        """So many more items are done and committed."""
-
-
-class Silent:
-    """Tells nobody."""
-
-    def start(self, what: str, total: int | None) -> None:
-        """Nothing."""
-
-    def advance(self, items: int) -> None:
-        """Nothing."""
-
-
-def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """`items` in slices of `size`, the last one shorter."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def digest_of(*parts: Any) -> str:

@@ -10,7 +10,7 @@ from curate.catalog import insert
 from curate.collect import collect
 from curate.collectors import detect
 from curate.exports import open_export
-from curate.stages import Progress, Silent
+from curate.work import Progress, Silent
 from curate.workspace import Workspace
 
 BATCH = 5000

@@ -9,9 +9,10 @@ from typing import Any
 from curate.catalog import insert, select
 from curate.download import TRANSIENT
 from curate.fetch import fetch_all
-from curate.stages import Identity, Progress, Silent, batches, record_run
+from curate.stages import Identity, record_run
 from curate.tags import MADE_BY as TAGS
 from curate.tags import tag_evidence
+from curate.work import Progress, Silent, batches
 from curate.workspace import Workspace
 from schemas.records import Media, Post
 

@@ -10,7 +10,8 @@ import duckdb
 from curate.catalog import insert, select
 from curate.groups import choose_canonical, connect
 from curate.matching import find_matches
-from curate.stages import Identity, Progress, Silent, digest_of, record_run
+from curate.stages import Identity, digest_of, record_run
+from curate.work import Progress, Silent
 from curate.workspace import Workspace
 from schemas.records import Group, Image, Match
 

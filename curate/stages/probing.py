@@ -9,8 +9,9 @@ from typing import Any
 
 from curate.catalog import insert
 from curate.probe import PROBE, Examined, examine
-from curate.stages import Engine, Identity, Progress, Serial, Silent, batches, record_run
+from curate.stages import Identity, record_run
 from curate.store import MediaStore
+from curate.work import Engine, Progress, Serial, Silent, batches
 from curate.workspace import Workspace
 from schemas.errors import StoreError
 from schemas.records import Image

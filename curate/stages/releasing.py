@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 from curate.release import materialise
-from curate.stages import Progress
+from curate.work import Progress
 from curate.workspace import Workspace
 from schemas.errors import InputError
 

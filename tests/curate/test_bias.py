@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from curate import bias
-from curate.survey import SerialEngine, Surveyed, survey
+from curate.survey import Surveyed, survey
+from curate.work import Serial
 from schemas.errors import InputError
 from schemas.layout import place
 from schemas.records import Image
@@ -299,7 +300,7 @@ def test_every_feature_reads_an_image_of_which_little_is_known() -> None:
 def test_the_biased_shoes_have_a_shortcut_with_jpeg_quality_and_icc_among_the_causes(
     shared: Path,
 ) -> None:
-    rows = survey(shared / "data" / "shoes-biased", SerialEngine(), max_pixels=10**8)
+    rows = survey(shared / "data" / "shoes-biased", Serial(), max_pixels=10**8)
 
     result = bias.audit(rows, gate=0.6)
 
@@ -309,7 +310,7 @@ def test_the_biased_shoes_have_a_shortcut_with_jpeg_quality_and_icc_among_the_ca
 
 
 def test_the_clean_faces_are_clean(shared: Path) -> None:
-    rows = survey(shared / "data" / "faces-clean", SerialEngine(), max_pixels=10**8)
+    rows = survey(shared / "data" / "faces-clean", Serial(), max_pixels=10**8)
 
     result = bias.audit(rows, gate=0.6)
 

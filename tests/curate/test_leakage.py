@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.leakage import CHECKS, CONFIRM_BITS, Leak, find_leaks, summarise
-from curate.survey import SerialEngine, Surveyed, survey
+from curate.survey import Surveyed, survey
+from curate.work import Serial
 from schemas.layout import place
 from schemas.records import Image
 
@@ -127,7 +128,7 @@ def test_the_summary_counts_each_kind() -> None:
 
 
 def test_near_duplicates_across_the_splits_of_the_biased_shoes_are_listed(shared: Path) -> None:
-    rows = survey(shared / "data" / "shoes-biased", SerialEngine(), max_pixels=10**8)
+    rows = survey(shared / "data" / "shoes-biased", Serial(), max_pixels=10**8)
 
     leaks = find_leaks(rows, distance_bits=8)
 

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image as Picture
 
 from curate.simulated import WorldSpec, build_world
-from curate.stages import Serial
 from curate.stages.collecting import collect_export
 from curate.stages.fetching import fetch_media, note_tags
 from curate.stages.grouping import dedupe_catalog
 from curate.stages.probing import crashed, probe_store
 from curate.stages.releasing import release_catalog
 from curate.stages.splitting import split_catalog
+from curate.work import Serial
 from curate.workspace import create_workspace, open_workspace
 from labeling.stage import decide_labels, take_in_all
 from pipelines.engines import LocalPool, open_engine

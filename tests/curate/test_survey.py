@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from curate import survey as survey_module
-from curate.survey import SerialEngine, Surveyed, find_files, survey
+from curate.survey import Surveyed, find_files, survey
+from curate.work import Serial
 from schemas.errors import InputError
 from schemas.labels import Label, Split
 from schemas.layout import Placement
@@ -23,7 +24,7 @@ def save(path: Path, *, seed: int = 0) -> Path:
 
 
 def read(root: Path) -> dict[str, Surveyed]:
-    return {row.path: row for row in survey(root, SerialEngine(), max_pixels=10**7)}
+    return {row.path: row for row in survey(root, Serial(), max_pixels=10**7)}
 
 
 def test_each_image_is_a_row_with_its_place_and_facts_in_the_order_of_paths(tmp_path: Path) -> None:
@@ -31,7 +32,7 @@ def test_each_image_is_a_row_with_its_place_and_facts_in_the_order_of_paths(tmp_
     save(tmp_path / "train/0_real/a.jpg")
     save(tmp_path / "test/x/0_real/c.JPG", seed=2)
 
-    rows = survey(tmp_path, SerialEngine(), max_pixels=10**7)
+    rows = survey(tmp_path, Serial(), max_pixels=10**7)
 
     assert [r.path for r in rows] == [
         "test/x/0_real/c.JPG",
@@ -138,10 +139,10 @@ def test_the_engine_is_given_bounded_chunks(
     monkeypatch.setattr(survey_module, "CHUNK", 2)
     sizes = []
 
-    class Counting(SerialEngine):
-        def map(self, function, items):  # type: ignore[no-untyped-def]
+    class Counting(Serial):
+        def map(self, work, items, *, lost=None):  # type: ignore[no-untyped-def]
             sizes.append(len(items))
-            return super().map(function, items)
+            return super().map(work, items, lost=lost)
 
     rows = survey(tmp_path, Counting(), max_pixels=10**7)
 
@@ -152,7 +153,7 @@ def test_the_engine_is_given_bounded_chunks(
 def test_a_picture_above_the_limit_of_pixels_is_not_decoded(tmp_path: Path) -> None:
     save(tmp_path / "0_real/a.jpg")
 
-    (row,) = survey(tmp_path, SerialEngine(), max_pixels=100)
+    (row,) = survey(tmp_path, Serial(), max_pixels=100)
 
     assert row.image.error
     assert row.phash is None

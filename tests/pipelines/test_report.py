@@ -10,7 +10,8 @@ from PIL import Image
 from sklearn.metrics import roc_curve
 
 from curate import bias, leakage
-from curate.survey import SerialEngine, Surveyed, survey
+from curate.survey import Surveyed, survey
+from curate.work import Serial
 from pipelines.report import contact_sheet, page, plots
 from pipelines.report.audit import next_steps, show_value, verdict_words, write_audit_page
 
@@ -44,7 +45,7 @@ def make_set(root: Path, *, per_class: int = 24, names: tuple[str, ...] = ()) ->
     for name in names:
         save(root / "train/0_real" / name, draw, 95)
     (root / "train/1_fake/broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing more")
-    return survey(root, SerialEngine(), max_pixels=10**7)
+    return survey(root, Serial(), max_pixels=10**7)
 
 
 def save(path: Path, draw: np.random.Generator, quality: int) -> None:
