@@ -620,7 +620,11 @@ def run(
         state = whole_run.Context(opened(context, workspace), images, progress, told.say)
         if dry_run:
             result = whole_run.plan(state, whole_run.STAGES)
-            show(result, [f"{s['name']}: {s['does']}" for s in result["stages"]], as_json)
+            show(
+                result,
+                [f"{s['name']}: {s['does']}; {s['left']}" for s in result["stages"]],
+                as_json,
+            )
             return
         result = whole_run.run_stages(state, whole_run.STAGES)
     show(result, [], as_json, passes=state.results["audit"]["passes"])

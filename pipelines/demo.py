@@ -145,8 +145,9 @@ def with_mirrors(workspace: Workspace, media: Path, base: str) -> Workspace:
 
 
 def student_folder(context: Context) -> Path:
-    """Where the distilled detector goes."""
-    return context.workspace.runs / f"{context.workspace.policy.release}-{STUDENT}"
+    """Where the distilled detector goes: never where its teacher is, should both be of one kind."""
+    folder = context.workspace.runs / f"{context.workspace.policy.release}-{STUDENT}"
+    return folder.with_name(f"{folder.name}-student") if folder == context.run else folder
 
 
 def distill(context: Context) -> dict[str, Any]:

@@ -19,10 +19,10 @@ CAUSES = {
 
 WORDS = {
     "http-404": "gone (404)",
-    "placeholder": "replaced by the host's placeholder",
-    "not-an-image": "a web page instead of an image",
+    "placeholder": "replaced by a placeholder",
+    "not-an-image": "web page instead",
     "empty": "empty",
-    "bomb": "a decompression bomb",
+    "bomb": "decompression bomb",
     "truncated": "cut short",
     "reddit": "on Reddit",
     "x": "on X",

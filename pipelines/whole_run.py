@@ -13,9 +13,9 @@ from typing import Any
 
 from curate.stages.checking import survey_release
 from curate.stages.collecting import collect_export
-from curate.stages.fetching import fetch_media
+from curate.stages.fetching import fetch_media, media_to_fetch
 from curate.stages.grouping import dedupe_catalog
-from curate.stages.probing import probe_store
+from curate.stages.probing import images_to_probe, probe_store
 from curate.stages.releasing import release_catalog
 from curate.stages.splitting import split_catalog
 from curate.work import Engine, Progress
@@ -54,11 +54,12 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage: its name, what it does in words, and the function."""
+    """One stage: its name, what it does in words, the function, and what is left for it to do."""
 
     name: str
     does: str
     work: Callable[[Context], dict[str, Any]]
+    left: Callable[[Context], str] = lambda _: "whatever the stages before it change"
 
 
 def run_stages(context: Context, stages: tuple["Stage", ...]) -> dict[str, Any]:
@@ -85,8 +86,11 @@ def run_stages(context: Context, stages: tuple["Stage", ...]) -> dict[str, Any]:
 
 
 def plan(context: Context, stages: tuple["Stage", ...]) -> dict[str, Any]:
-    """What `run` would do, without doing it."""
-    return {"stages": [{"name": s.name, "does": s.does} for s in stages], "dry_run": True}
+    """What `run` would do now, without doing it."""
+    return {
+        "stages": [{"name": s.name, "does": s.does, "left": s.left(context)} for s in stages],
+        "dry_run": True,
+    }
 
 
 def collect(context: Context) -> dict[str, Any]:
@@ -177,17 +181,54 @@ def evaluate(context: Context) -> dict[str, Any]:
     )
 
 
+def exports_left(context: Context) -> str:
+    """Exports that the catalog does not know by their place."""
+    workspace = context.workspace
+    known = {r["location"] for r in workspace.catalog.rows("SELECT location FROM source")}
+    named = list(_named(workspace, workspace.policy.exports, "exports"))
+    new = sum(str(path.resolve()) not in known for path in named)
+    return f"{new} of {len(named)} exports are new"
+
+
+def media_left(context: Context) -> str:
+    """Media that is not here."""
+    return f"{len(media_to_fetch(context.workspace))} media items known so far are to be tried"
+
+
+def images_left(context: Context) -> str:
+    """Images without facts."""
+    return f"{len(images_to_probe(context.workspace))} images known so far are to be examined"
+
+
+def votes_left(context: Context) -> str:
+    """Files of votes."""
+    policy = context.workspace.policy.labeling
+    files = list(_named(context.workspace, policy.imports, "labeling.imports"))
+    return f"{len(files)} files of votes are read; votes that are here already change nothing"
+
+
+def release_left(context: Context) -> str:
+    """Whether the release is written."""
+    return f"{context.release} {'is there' if context.release.is_dir() else 'is to be written'}"
+
+
+def detector_left(context: Context) -> str:
+    """Whether the detector is trained."""
+    trained = (context.run / "metrics.json").is_file()
+    return f"{context.run} {'is there' if trained else 'is to be trained'}"
+
+
 STAGES: tuple[Stage, ...] = (
-    Stage("collect", "read the exports that the policy names", collect),
-    Stage("fetch", "bring media into the store", fetch),
-    Stage("probe", "read file facts and fingerprints", probe),
+    Stage("collect", "read the exports that the policy names", collect, exports_left),
+    Stage("fetch", "bring media into the store", fetch, media_left),
+    Stage("probe", "read file facts and fingerprints", probe, images_left),
     Stage("dedupe", "find copies and group them", dedupe),
-    Stage("label", "take in votes and decide labels", label),
+    Stage("label", "take in votes and decide labels", label, votes_left),
     Stage("split", "assign groups to splits", split),
     Stage("check", "look for leaks; any leak stops the run", check),
-    Stage("release", "write the WildRF folder and its manifest", release),
+    Stage("release", "write the WildRF folder and its manifest", release, release_left),
     Stage("audit", "measure shortcuts", audit),
-    Stage("train", "train the detector", train),
+    Stage("train", "train the detector", train, detector_left),
     Stage("evaluate", "score every platform", evaluate),
 )
 """What `wildrf run` does, in order."""

@@ -101,9 +101,9 @@ def make_user(server: Server, name: str) -> str:
         return str(key.json()["token"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A real Chromium without a window."""
+    """A real Chromium without a window; its event loop would be in the way of other modules' own."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("needs Chromium")

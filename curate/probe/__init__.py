@@ -5,7 +5,7 @@
 
 One read and one full decode serve all three. No bytes make `examine` raise, hang or warn: what
 cannot be read is None, why it cannot be decoded is `error`, and nothing is made up (a PNG has no
-JPEG quality).
+JPEG quality). May import: `curate.fingerprint` and schemas.
 """
 
 import hashlib

@@ -2,7 +2,8 @@
 
 A stage selects the rows it has no answer for, works through them in batches and commits each batch in one
 transaction. Killed at any point and run again, it goes on where it was, and the catalog ends as if it had
-never been killed. Stages do not print; they report to a `Progress`.
+never been killed. Stages do not print; they report to a `Progress`. May import: all of `curate`, and schemas;
+nothing else in `curate` imports them.
 """
 
 import hashlib

@@ -61,7 +61,7 @@ def fetch_media(
     progress = progress or Silent()
     policy = workspace.policy.fetch
     workspace.store.tidy(datetime.now(UTC))
-    pending = workspace.catalog.rows(PENDING, attempts=policy.attempts, transient=sorted(TRANSIENT))
+    pending = media_to_fetch(workspace)
     exports = {
         row["source_id"]: Path(row["location"])
         for row in workspace.catalog.rows("SELECT source_id, location FROM source")
@@ -84,6 +84,13 @@ def fetch_media(
         progress.advance(len(batch))
     note_tags(workspace)
     return _finish(workspace, len(pending))
+
+
+def media_to_fetch(workspace: Workspace) -> list[dict[str, Any]]:
+    """Every media item that is not here and may still be had, with the number of its next attempt."""
+    return workspace.catalog.rows(
+        PENDING, attempts=workspace.policy.fetch.attempts, transient=sorted(TRANSIENT)
+    )
 
 
 def note_tags(workspace: Workspace) -> int:

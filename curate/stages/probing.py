@@ -45,7 +45,7 @@ def probe_store(
 ) -> dict[str, Any]:
     """Examine every image that this version of the probe has not seen; counts of all that are known."""
     engine, progress = engine or Serial(), progress or Silent()
-    pending = [row["digest"] for row in workspace.catalog.rows(PENDING, made_by=PROBE)]
+    pending = images_to_probe(workspace)
     progress.start("probe", len(pending))
     place = Place(workspace.policy.media, workspace.root)
     work = partial(examine_stored, place=place, max_pixels=workspace.policy.probe.max_pixels)
@@ -54,6 +54,11 @@ def probe_store(
         _commit(workspace, batch, found)
         progress.advance(len(batch))
     return _finish(workspace, len(pending))
+
+
+def images_to_probe(workspace: Workspace) -> list[str]:
+    """The digests that this version of the probe has not seen."""
+    return [row["digest"] for row in workspace.catalog.rows(PENDING, made_by=PROBE)]
 
 
 def examine_stored(digest: str, *, place: Place, max_pixels: int) -> Examined:

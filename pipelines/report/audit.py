@@ -80,7 +80,7 @@ def _sentences(result: Mapping[str, Any]) -> list[str]:
     said = (
         "A program that never sees a picture, only facts of the file such as its format, size "
         f"and JPEG settings, tells generated from real in {probe['auc']:.1%} of random pairs "
-        f"(95 % interval {probe['low']:.1%} to {probe['high']:.1%}; guessing gives 50 %)."
+        f"(95% interval {probe['low']:.1%} to {probe['high']:.1%}; guessing gives 50%)."
     )
     alone = result["causes"] and probe["low"] <= result["gate"]
     more = f"One fact does better still: {result['why']}." if alone else ""

@@ -55,7 +55,7 @@ def write_demo_page(
         stages=_stages(context),
         figures=_figures(results),
         split=_split_rows(results["split"]),
-        dropped=_by_count(results["split"]["dropped"]),
+        dropped=_by_count({REASONS.get(k, k): n for k, n in results["split"]["dropped"].items()}),
         failed=_by_count({in_words(k): n for k, n in results["fetch"]["failed"].items()}),
         samples={side: _samples(workspace, name, label) for label, side in enumerate(SIDES)},
         copies=_copies(workspace),
@@ -73,6 +73,12 @@ def write_demo_page(
 
 
 SIDES = ("real", "fake")
+REASONS = {
+    "same picture": "another copy of the same picture stands for it",
+    "undecided": "the votes do not decide",
+    "one picture has both labels": "its copies were given both labels",
+}
+"""Why an image is left out, in more words than the stage has."""
 
 
 def _stages(context: "Context") -> list[dict[str, Any]]:
@@ -86,7 +92,7 @@ def _figures(results: Mapping[str, Any]) -> list[dict[str, str]]:
     probe = results["audit"]["probe"]
     tested = [
         {
-            "name": f"Detector on {_platform(name)}, AUC",
+            "name": f"Detector AUC, {_platform(name)}",
             "value": _number(told["auc"]),
             "note": f"{_interval(told['ci']['auc'])} n = {told['n']}",
         }
@@ -104,7 +110,7 @@ def _figures(results: Mapping[str, Any]) -> list[dict[str, str]]:
             "note": "labelled, without copies across splits",
         },
         {
-            "name": "File facts alone, AUC",
+            "name": "File facts, AUC",
             "value": _number(probe["auc"]),
             "note": f"{_interval((probe['low'], probe['high']))} 0.5 is guessing",
         },
@@ -231,4 +237,4 @@ def _number(value: float | None) -> str:
 def _interval(interval: Sequence[float | None]) -> str:
     """An interval as the start of a note; nothing where there is none."""
     low, high = interval
-    return "" if low is None or high is None else f"95 % interval {low:.3f} to {high:.3f};"
+    return "" if low is None or high is None else f"95% interval {low:.3f} to {high:.3f};"

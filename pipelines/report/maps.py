@@ -28,6 +28,7 @@ class Maps:
     limit: float
     seen: str
     patch_px: int
+    pooled: str
 
 
 def heat_maps(checkpoint: Path, release: Path, scores: list[dict[str, Any]]) -> Maps:
@@ -52,7 +53,8 @@ def heat_maps(checkpoint: Path, release: Path, scores: list[dict[str, Any]]) -> 
     strengths = [np.abs(patches).ravel() for *_, patches in shown] or [np.ones(1)]
     limit = max(float(np.quantile(np.concatenate(strengths), QUANTILE)), 1e-6)
     couples = [_couple(row, why, seen, patches, loaded, limit) for row, why, seen, patches in shown]
-    return Maps(couples, limit, _seen(loaded), loaded.spec.receptive_field)
+    pooled = "maximum" if loaded.model.pooling == "max" else "mean"
+    return Maps(couples, limit, _seen(loaded), loaded.spec.receptive_field, pooled)
 
 
 def chosen(scores: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str]]:

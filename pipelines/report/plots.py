@@ -30,6 +30,8 @@ REAL, FAKE, GATE, GREEN, PURPLE, ORANGE = (
     "#E69F00",
 )
 CYCLE = (REAL, FAKE, GREEN, PURPLE, ORANGE, "#56B4E9")
+PAGE = {REAL: "real", FAKE: "fake", GATE: "bad"}
+"""Drawn in the page's own shade of the colour, which is lighter in the dark."""
 INK = "#010203"
 """Drawn as the page's text colour: replaced by `currentColor` in the SVG."""
 WIDTH = 7.6
@@ -249,4 +251,6 @@ def _inline(svg: str, alt: str) -> str:
     start, rest = element.split(">", 1)
     start = re.sub(r' (width|height)="[^"]*"', "", start)
     element = f'{start} width="100%" role="img" aria-label={quoteattr(alt)}>{rest}'
+    for color, name in PAGE.items():
+        element = element.replace(color.lower(), f"var(--{name}, {color.lower()})")
     return element.replace(INK, "currentColor")

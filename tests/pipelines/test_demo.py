@@ -9,14 +9,15 @@ import pytest
 from curate.catalog import Catalog
 from curate.simulated import WorldSpec
 from pipelines import demo
+from pipelines.report.maps import chosen
 from pipelines.whole_run import STAGES
 
 IMAGES, SEED = 60, 3
 RECIPE = """[train]
-detector = "ladeda9"
+detector = "tiny-ladeda"
 fit = "native"
-size = 96
-crop = 64
+size = 64
+crop = 48
 batch = 8
 epochs = 1
 device = "cpu"
@@ -35,7 +36,7 @@ def shown(wildrf, tmp_path_factory):
     policy.write_text(policy.read_text().partition("[train]")[0] + RECIPE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "STUDENT_EPOCHS", 1)
-        patch.setattr(demo, "STUDENT_CROP", 64)
+        patch.setattr(demo, "STUDENT_CROP", 48)
         yield root, lambda: run(wildrf, root), run(wildrf, root)
 
 
@@ -70,7 +71,7 @@ def test_every_stage_is_in_the_catalog_and_a_second_run_changes_nothing(shown):
     catalog = Catalog(root / "catalog.duckdb")
     before, media = catalog.content(), files_of(root)
     stages = {row["stage"].partition("/")[0] for row in catalog.rows("SELECT stage FROM run")}
-    assert {"collect", "fetch", "probe", "dedupe", "label", "split"} & stages
+    assert {"fetch", "probe", "dedupe", "label"} <= stages
     assert all(catalog.counts()[t] for t in ("post", "media", "image", "match", "label", "score"))
 
     second = again()
@@ -94,6 +95,18 @@ def test_the_pages_need_nothing_else_and_stay_small(shown):
         assert len(html) < 3_000_000
         assert "Simulated data" in html
         assert not re.search(r'(src|href)="(?!data:|#)', html)
+
+
+def test_maps_are_of_the_median_right_answers_and_the_surest_mistakes():
+    logits = {"a": (-9, -2, -1, 4, 7), "b": (1, 3, 8, -5, -6)}
+    scores = [
+        {"platform": "x", "label": label, "logit": logit, "path": f"{name}{n}"}
+        for label, name in enumerate(logits)
+        for n, logit in enumerate(logits[name])
+    ]
+    shown = [(row["path"], why) for row, why in chosen(scores)]
+    right, mistake = "a typical right answer", "its surest mistake"
+    assert shown == [("a1", right), ("b1", right), ("a4", mistake), ("b4", mistake)]
 
 
 @pytest.mark.browser

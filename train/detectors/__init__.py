@@ -3,7 +3,7 @@
 Another package adds one through the entry point group `wildrf.detectors`, whose value is a
 `DetectorSpec`. Every detector maps normalised images (B, 3, H, W) to logits (B, 1), shows the logit
 of each patch with `patch_logits`, and pools those to the image's logit; the generic tests hold all
-to that.
+to that. May import: schemas, and nothing else of `train`.
 """
 
 from importlib.metadata import entry_points
