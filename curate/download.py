@@ -42,6 +42,9 @@ MAX_WAIT_S = 30.0
 FIRST_WAIT_S = 0.5
 CHUNK = 1 << 16
 TRANSIENT = frozenset({"timeout", "reset", "length-mismatch", "connection", "http-429"})
+"""Causes that may be gone in a moment; HTTP 5xx besides."""
+PASSING = TRANSIENT | {"dns", "refused"}
+"""Causes that a later run may find gone: besides those, a machine or a host that was offline."""
 _OPT_OUT = frozenset({"noai", "noimageai"})
 _AZURE_WIRE_SERVER = ipaddress.ip_address("168.63.129.16")  # metadata service on a public address
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")

@@ -157,7 +157,7 @@ def _annotation(entry: Any, digest: str, secret: bytes, project: str | None) -> 
         annotation_id=_annotation_id(entry),
         revision=_time(entry, "updated_at").isoformat(timespec="microseconds"),
         digest=digest,
-        annotator=author_key(secret, PLATFORM, _person(entry)),
+        annotator=author_key(secret, PLATFORM, f"{_server(project)}/{_person(entry)}"),
         choice=None if skipped else _verdict(answers),
         confidence=_confidence(answers),
         ticks=_ticks(answers),
@@ -225,6 +225,14 @@ def _annotation_id(entry: dict[str, Any]) -> str:
     if not isinstance(unique, str) or not unique:
         raise _Unusable("no unique_id", "the annotation cannot be told from others; export as JSON")
     return unique
+
+
+def _server(project: str | None) -> str:
+    """Whose numbers the annotators' ids are: the server's, or those of one export file.
+
+    User 1 is somebody else on another server; taken for one person, they would lose a vote.
+    """
+    return (project or "").partition("/projects/")[0]
 
 
 def _person(entry: dict[str, Any]) -> str:

@@ -1,8 +1,10 @@
 """The verbs of the detector: train, distill, evaluate, predict."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -163,15 +165,35 @@ def predict_paths(
 
 
 def evaluate_run(checkpoint: Path, root: Path, out: Path, workspace: Workspace) -> dict[str, Any]:
-    """A checkpoint's numbers on a release; its scores go to the catalog, so that `why` can tell them."""
+    """A checkpoint's numbers on a release; its scores go to the catalog, so that `why` can tell them.
+
+    Done before for the same checkpoint and images, it is read, not done again.
+    """
     import pyarrow.parquet as pq
 
-    result = evaluate_folder(checkpoint, root, out / "evaluation", None)
-    scores = pq.read_table(out / "evaluation" / "scores.parquet")
+    place = out / "evaluation"
+    result = _evaluated(checkpoint, root, place)
+    scores = pq.read_table(place / "scores.parquet", columns=["sha256", "logit"]).to_pylist()
     model = result["checkpoint"]["sha256"]
-    rows = [
-        Score(model=model, digest=row["sha256"], logit=row["logit"])
-        for row in scores.select(["sha256", "logit"]).to_pylist()
-    ]
+    rows = [Score(model=model, digest=row["sha256"], logit=row["logit"]) for row in scores]
     workspace.catalog.add("score", rows, replace=True)
+    return result
+
+
+def _evaluated(checkpoint: Path, root: Path, place: Path) -> dict[str, Any]:
+    """The evaluation in `place`, made there if it is not one of this checkpoint and this release."""
+    of = {
+        "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "root_hash": json.loads((root / "release.json").read_text())["root_hash"],
+        "code_version": version("wildrf"),
+    }
+    mark = place / "of.json"
+    if mark.is_file() and json.loads(mark.read_text()) == of:
+        found: dict[str, Any] = json.loads((place / "metrics.json").read_text())
+        return found
+    mark.unlink(missing_ok=True)
+    result = evaluate_folder(checkpoint, root, place, None)
+    waiting = place / ".of.json"
+    waiting.write_text(json.dumps(of, indent=1) + "\n")
+    waiting.replace(mark)
     return result

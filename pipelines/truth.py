@@ -214,9 +214,9 @@ def gates(case: Case) -> Iterator[Finding]:
 def detector(case: Case) -> Iterator[Finding]:
     """The traces that the simulated generator leaves can be learnt."""
     for name, result in case.results["evaluate"]["platforms"].items():
-        low, high = result["ci"]["auc"]
+        low, high = result["ci"]["auc"] or (None, None)
         yield Finding(
-            f"detector {in_words(name)}, on images it never saw",
+            f"detector {in_words(name)}, on its test images",
             "traces of up-sampling",
             f"AUC {_three(result['auc'])} [{_three(low)}, {_three(high)}], n = {result['n']}",
             low is not None and low > 0.5,

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from schemas.errors import InputError
 from schemas.policy import TrainPolicy
 from train.detectors import DetectorSpec, PatchDetector, find_detector
+from train.memory import keep_freed_memory
 from train.transforms import Preprocessing
 
 SPEED_ONLY = ("workers", "max_minutes", "epochs")
@@ -90,6 +91,8 @@ def choose_compute(device: str, precision: str, spec: DetectorSpec) -> Compute:
         InputError: if the device is not there.
     """
     chosen = _device(device)
+    if chosen.type == "cpu":
+        keep_freed_memory()
     if precision == "auto":
         return Compute(chosen, spec.half_precision and _has_bfloat16(chosen))
     return Compute(chosen, precision == "bfloat16")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.catalog import insert, select
-from curate.download import TRANSIENT
+from curate.download import PASSING
 from curate.fetch import fetch_all
 from curate.stages import Identity, record_run
 from curate.tags import MADE_BY as TAGS
@@ -32,7 +32,7 @@ PENDING = """
     WHERE NOT p.opted_out
       AND (t.attempts IS NULL
            OR (NOT t.done AND t.attempts < $attempts
-               AND (list_contains($transient, t.last) OR starts_with(t.last, 'http-5'))))
+               AND (list_contains($passing, t.last) OR starts_with(t.last, 'http-5'))))
     ORDER BY m.platform, m.post_id, m.position
 """
 
@@ -89,7 +89,7 @@ def fetch_media(
 def media_to_fetch(workspace: Workspace) -> list[dict[str, Any]]:
     """Every media item that is not here and may still be had, with the number of its next attempt."""
     return workspace.catalog.rows(
-        PENDING, attempts=workspace.policy.fetch.attempts, transient=sorted(TRANSIENT)
+        PENDING, attempts=workspace.policy.fetch.attempts, passing=sorted(PASSING)
     )
 
 

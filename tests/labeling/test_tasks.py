@@ -67,6 +67,25 @@ def refusal(task):
     return row.reason
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("http://a/projects/1", "http://a/projects/2", True),
+        ("http://a/projects/1", "http://b/projects/1", False),
+        ("http://a/projects/1", "file:export.json", False),
+        ("file:export.json", "file:export.json", True),
+    ],
+)
+def test_a_number_means_one_person_on_one_server_only(one, other, same):
+    given = exported(entry(choice("verdict", "Real")))
+    first, second = (
+        next(from_export(given, secret=SECRET, project=project)).annotator
+        for project in (one, other)
+    )
+
+    assert (first == second) is same
+
+
 def test_a_task_carries_the_image_and_its_digest_alone():
     task = to_task(DIGEST, "/data/local-files/?d=x")
 
@@ -82,7 +101,7 @@ def test_an_answer_comes_back_as_one_row_with_everything_that_was_said():
         annotation_id="5e3f5af4-0000-4000-8000-000000000001",
         revision="2026-11-20T12:44:57.000000+00:00",
         digest=DIGEST,
-        annotator=author_key(SECRET, "label-studio", "3"),
+        annotator=author_key(SECRET, "label-studio", "p/3"),
         choice="Fake",
         confidence=0.75,
         ticks=("anatomy", "text"),
