@@ -107,7 +107,7 @@ def _figures(results: Mapping[str, Any]) -> list[dict[str, str]]:
         {
             "name": "Images released",
             "value": page.show_count(results["release"]["images"]),
-            "note": "labelled, without copies across splits",
+            "note": "labelled; no copy that dedupe sees crosses splits",
         },
         {
             "name": "File facts, AUC",
