@@ -648,8 +648,6 @@ def demo(
 
     Example: wildrf demo demo
     """
-    import os
-
     from pipelines import demo as verb
     from pipelines.engines import open_engine
 
@@ -659,7 +657,6 @@ def demo(
             directory,
             images=images,
             seed=seed,
-            workers=workers or os.cpu_count() or 1,
             engine=pool,
             progress=progress,
             say=told.say,

@@ -37,7 +37,6 @@ def run(
     *,
     images: int,
     seed: int,
-    workers: int,
     engine: Engine,
     progress: Progress,
     say: Say,
@@ -49,7 +48,7 @@ def run(
     """
     began = time.monotonic()
     spec = WorldSpec(seed=seed, images=images, reddit_share=REDDIT_SHARE)
-    world = make_world(root, spec, workers, say)
+    world = make_world(root, spec, engine, say)
     workspace = make_workspace(root, seed)
     with serve_media(world) as base:
         context = Context(
@@ -86,7 +85,7 @@ def lines(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def make_world(root: Path, spec: WorldSpec, workers: int, say: Say) -> Path:
+def make_world(root: Path, spec: WorldSpec, engine: Engine, say: Say) -> Path:
     """The world in `root/world`; one that is whole and of the same spec is left alone.
 
     Raises:
@@ -107,7 +106,7 @@ def make_world(root: Path, spec: WorldSpec, workers: int, say: Say) -> Path:
     (root / ".demo").touch()
     began = time.monotonic()
     _clear(world)
-    build_world(world, spec, workers=workers)
+    build_world(world, spec, engine=engine)
     waiting = root / ".world.part"
     waiting.write_text(wanted)
     waiting.replace(mark)

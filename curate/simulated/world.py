@@ -7,9 +7,7 @@ draw it.
 
 import hashlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +27,11 @@ from curate.simulated.plan import (
 )
 from curate.simulated.server import REDIRECTS
 from curate.simulated.spec import World, WorldSpec
+from curate.work import Engine, Serial
 from schemas.errors import InputError
 
 Progress = Callable[[int, int], None]
 Served = list[tuple[int, bytes, tuple[int, int]]]
-CHUNK = 8
 PLACEHOLDER = "i.imgur.com/removed.png"
 
 
@@ -47,17 +45,22 @@ class ServedFile:
 
 
 def build_world(
-    root: Path, spec: WorldSpec, *, on_progress: Progress | None = None, workers: int = 1
+    root: Path,
+    spec: WorldSpec,
+    *,
+    on_progress: Progress | None = None,
+    engine: Engine | None = None,
 ) -> World:
     """Write the world of `spec` under `root`, which must be empty or absent.
 
-    `on_progress(done, total)` hears of every picture drawn. `workers` processes draw; their number
-    changes nothing in what is written.
+    `on_progress(done, total)` hears of every picture drawn. The `engine` that draws changes nothing in
+    what is written.
     """
     if root.exists() and any(root.iterdir()):
         raise InputError(f"{root} is not empty; a simulated world needs a new or an empty folder")
     plan = plan_world(spec)
-    files = _write_media(root, spec, plan, on_progress or (lambda done, total: None), workers)
+    drawn = _drawn(spec, plan, engine or Serial())
+    files = _write_media(root, spec, plan, on_progress or (lambda done, total: None), drawn)
     exports = (*_write_reddit(root, spec, plan, files), *_write_x(root, plan, files))
     labels = {files[n].digest: label for n, label in truth.labels_of(plan).items() if n in files}
     annotations = label_studio_export(spec, labels)
@@ -77,11 +80,11 @@ def _write_json(path: Path, content: Any) -> None:
 
 
 def _write_media(
-    root: Path, spec: WorldSpec, plan: Plan, on_progress: Progress, workers: int
+    root: Path, spec: WorldSpec, plan: Plan, on_progress: Progress, drawn: Iterator[Served]
 ) -> dict[int, ServedFile]:
     """Write every served file; returns them by copy number, without those that answer 404."""
     files = {}
-    for done, served in enumerate(_drawn(spec, plan, workers), start=1):
+    for done, served in enumerate(drawn, start=1):
         for number, content, size in served:
             files[number] = _write_file(root, path_of(plan.copies[number]), content, size)
         on_progress(done, len(plan.pictures))
@@ -113,18 +116,14 @@ def path_of(copy: Copy) -> str:
     return chosen.removeprefix("https://").partition("?")[0]
 
 
-def _drawn(spec: WorldSpec, plan: Plan, workers: int) -> Iterator[Served]:
+def _drawn(spec: WorldSpec, plan: Plan, engine: Engine) -> Iterator[Served]:
     """The served copies of each picture, in the order of pictures."""
     copies: dict[int, list[Copy]] = {}
     for copy in plan.copies:
         if copy.picture is not None:
             copies.setdefault(copy.picture, []).append(copy)
     jobs = [(spec, picture, copies[picture.index]) for picture in plan.pictures]
-    if workers <= 1:
-        yield from map(_draw, jobs)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_draw, jobs, chunksize=CHUNK)
+    return engine.map(_draw, jobs)
 
 
 def _draw(job: tuple[WorldSpec, Picture, list[Copy]]) -> Served:

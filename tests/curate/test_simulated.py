@@ -15,6 +15,7 @@ from curate.simulated import World, WorldSpec, build_world, serve_media
 from curate.simulated.annotations import choose
 from curate.simulated.plan import plan_world, snowflake
 from curate.simulated.spec import Annotator
+from pipelines.engines import LocalPool
 from schemas.errors import InputError
 from schemas.labels import Choice, Label
 
@@ -44,7 +45,8 @@ def tree_digests(root: Path) -> dict[str, str]:
 
 
 def test_the_same_spec_gives_the_same_bytes_whatever_the_number_of_processes(world, tmp_path):
-    again = build_world(tmp_path / "again", SMALL, workers=2)
+    with LocalPool(2) as pool:
+        again = build_world(tmp_path / "again", SMALL, engine=pool)
 
     assert tree_digests(again.root) == tree_digests(world.root)
 

