@@ -8,6 +8,7 @@ import pytest
 
 from curate.catalog import Catalog
 from curate.simulated import WorldSpec
+from curate.work import Serial
 from pipelines import demo
 from pipelines.report.maps import chosen
 from pipelines.whole_run import STAGES
@@ -31,7 +32,7 @@ def shown(wildrf, tmp_path_factory):
     """The demo as the command line runs it, but for a recipe that learns little in little time."""
     root = tmp_path_factory.mktemp("demo") / "d"
     spec = WorldSpec(seed=SEED, images=IMAGES, reddit_share=demo.REDDIT_SHARE)
-    demo.make_world(root, spec, 1, lambda line: None)
+    demo.make_world(root, spec, Serial(), lambda line: None)
     policy = demo.make_workspace(root, SEED).root / "wildrf.toml"
     policy.write_text(policy.read_text().partition("[train]")[0] + RECIPE)
     with pytest.MonkeyPatch.context() as patch:
