@@ -67,7 +67,9 @@ class LocalPool:
     def __enter__(self) -> "LocalPool":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._kill()
         self._stop()
 
     def map(
@@ -106,6 +108,12 @@ class LocalPool:
         while waiting:
             yield waiting.pop(0).result()
             waiting += [pool.submit(_each, work, c) for c in islice(chunks, 1)]
+
+    def _kill(self) -> None:
+        """End the workers where they are: asked politely while interrupted, one may wait for ever."""
+        processes = getattr(self._pool, "_processes", None) or {}
+        for process in list(processes.values()):
+            process.kill()
 
     def _stop(self) -> None:
         if self._pool is not None:
