@@ -791,6 +791,10 @@ def _run(arguments: list[str] | None) -> int:
         return _fail("out of memory; use fewer --workers or a smaller batch", 2)
     except OSError as error:
         return _fail(_system(error), 2)
+    except Exception as error:
+        if not _by_ctrl_c(error):
+            raise
+        code = INTERRUPTED
     if code == INTERRUPTED:
         return _fail("interrupted; what is done is kept, run the same command to go on", code)
     return code if isinstance(code, int) else 0
@@ -798,6 +802,11 @@ def _run(arguments: list[str] | None) -> int:
 
 INTERRUPTED = 130
 """What a command ended by Ctrl-C exits with."""
+
+
+def _by_ctrl_c(error: Exception) -> bool:
+    """Whether this is how DuckDB tells of a Ctrl-C that came while it worked."""
+    return type(error).__name__ == "InterruptException" or str(error) == "Query interrupted"
 
 
 def _open_streams() -> None:
