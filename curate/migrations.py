@@ -4,12 +4,13 @@ Step 1 makes the tables as `schemas.records` defines them today on an empty cata
 older catalogs hold, and each must do nothing where its change is already there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import duckdb
 
 from schemas.errors import CatalogError
 from schemas.records import TABLES
+from schemas.tables import find
 
 Step = Callable[[duckdb.DuckDBPyConnection], None]
 
@@ -26,16 +27,34 @@ VERSIONED = {"group": "dedupe", "label": "label"}
 
 def create_views(db: duckdb.DuckDBPyConnection) -> None:
     """``stored``, every media item whose bytes are here; ``current_<table>`` of each versioned table."""
-    db.execute('CREATE VIEW stored AS SELECT * FROM "fetch" WHERE digest IS NOT NULL')
+    db.execute('CREATE OR REPLACE VIEW stored AS SELECT * FROM "fetch" WHERE digest IS NOT NULL')
     for table, stage in VERSIONED.items():
         db.execute(
-            f'CREATE VIEW current_{table} AS SELECT * FROM "{table}" WHERE version = ('  # noqa: S608
+            f'CREATE OR REPLACE VIEW current_{table} AS SELECT * FROM "{table}" WHERE version = ('  # noqa: S608
             f"SELECT run_id FROM run WHERE starts_with(stage, '{stage}/') "
             "ORDER BY finished_at DESC LIMIT 1)"
         )
 
 
-STEPS: tuple[Step, ...] = (create_tables, create_views)
+def tell_completeness(db: duckdb.DuckDBPyConnection) -> None:
+    """What an export lacked, how many places were tried, and what was taken out for good."""
+    add_columns(db, "source", ("gone", "gaps", "first_at", "last_at"))
+    db.execute("UPDATE source SET gone = coalesce(gone, 0), gaps = coalesce(gaps, [])")
+    add_columns(db, "fetch", ("places",))
+    db.execute(find(TABLES, "tombstone").ddl.replace("TABLE", "TABLE IF NOT EXISTS", 1))
+    create_views(db)  # a view of every column is bound to those its table had
+
+
+def add_columns(db: duckdb.DuckDBPyConnection, table: str, names: Iterable[str]) -> None:
+    """Columns of a table that older catalogs lack; they are empty in older rows."""
+    for column in find(TABLES, table).columns:
+        if column.name in names:
+            db.execute(
+                f'ALTER TABLE "{table}" ADD COLUMN IF NOT EXISTS "{column.name}" {column.kind.duckdb}'
+            )
+
+
+STEPS: tuple[Step, ...] = (create_tables, create_views, tell_completeness)
 
 
 def is_current(db: duckdb.DuckDBPyConnection) -> bool:

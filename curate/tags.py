@@ -13,6 +13,7 @@ from schemas.policy import TagRule
 from schemas.records import Evidence, Post
 
 MADE_BY = "tags/1"
+DEFAULT_SOURCES = ("hashtag", "community", "flair")
 _WORD = re.compile(r"\w+")
 
 
@@ -30,7 +31,7 @@ def matching_rules(post: Post, rules: Sequence[TagRule]) -> list[TagRule]:
 
 def match_of(post: Post, rule: TagRule) -> tuple[str, str] | None:
     """The source and word by which `post` meets `rule`; None if it does not."""
-    found = [(source, _terms(post, source)) for source in rule.sources]
+    found = [(source, _terms(post, source)) for source in rule.sources or DEFAULT_SOURCES]
     if any(_find(terms, rule.none) for _, terms in found):
         return None
     for source, terms in found:

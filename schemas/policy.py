@@ -21,36 +21,86 @@ Positive = Annotated[int, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
 
+TagSource = Literal["hashtag", "community", "flair", "title", "text"]
+
+
 @dataclass(frozen=True, slots=True)
 class PlatformPolicy:
-    """What one platform is for: `train` images may be trained on, `held-out` ones only test."""
+    """What one platform is for: `train` images may be trained on, `held-out` ones only test.
+
+    `tag_sources` is where tag rules look on this platform, unless a rule says so itself.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     role: Role = Role.HELD_OUT
+    tag_sources: tuple[TagSource, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TagRule:
-    """A prior, never a label: a post with one of these tags is likely real, or likely fake."""
+    """A prior, never a label: a post with one of these tags is likely real, or likely fake.
+
+    `sources` None means those of the post's platform; no `platforms` means all of them.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     id: Name
     direction: Literal["real", "fake"]
     any: tuple[str, ...]
     none: tuple[str, ...] = ()
-    sources: tuple[Literal["hashtag", "community", "flair", "title"], ...] = (
-        "hashtag",
-        "community",
-        "flair",
-    )
+    sources: tuple[TagSource, ...] | None = None
+    platforms: tuple[Name, ...] = ()
     strength: Fraction = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class CollectPolicy:
+    """What of an export is kept: with `only_tagged`, posts that meet a tag rule and no others."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    only_tagged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyPolicy:
+    """Whose wish to be left out is honoured.
+
+    With `honour_opt_out`, a post whose platform carries such a mark, or that has one of `opt_out_tags`,
+    is recorded without its text and its author, and never fetched.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    honour_opt_out: bool = True
+    opt_out_tags: tuple[str, ...] = ("noai", "noaitraining", "noimageai", "nobot", "nobots")
+
+
+@dataclass(frozen=True, slots=True)
+class MappedImport:
+    """A table or JSON lines of any other origin: which column holds what.
+
+    `columns` maps a field of a post (post_id, url or file, author, created_at, title, text, hashtags,
+    community, alt, permalink, sensitive, language, score, repost_of) to a column of the table, or to a
+    path `a.b.0` inside a JSON record. `match` is a glob of file names; `time` is how created_at is
+    written: iso, seconds, milliseconds or a strptime pattern; `zone` the offset of times without one.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    platform: Name
+    match: str
+    columns: dict[str, str]
+    time: str = "iso"
+    zone: str = "+00:00"
+    separator: str = ","
 
 
 @dataclass(frozen=True, slots=True)
 class FetchPolicy:
     """How media is brought home.
 
-    `mirrors` maps a host to a base URL or a folder that holds its files, for work without a network;
+    At most `per_host` downloads run at once from one host, and each new one waits `host_pause_s` after
+    the one before. One picture under `placeholder_posts` posts of different authors, none a repost of
+    another, is suspected to stand for missing ones (0: never). `mirrors` maps a host to a base URL or a
+    folder that holds its files, for work without a network;
     only an address named there may be private.
     """
 
@@ -58,8 +108,11 @@ class FetchPolicy:
     timeout_s: Annotated[float, Field(gt=0)] = 30.0
     total_timeout_s: Annotated[float, Field(gt=0)] = 120.0
     max_bytes: Positive = 100_000_000
-    workers: Positive = 8
+    workers: Positive = 16
+    per_host: Positive = 8
+    host_pause_s: Annotated[float, Field(ge=0)] = 0.0
     attempts: Positive = 3
+    placeholder_posts: Annotated[int, Field(ge=0)] = 5
     user_agent: str = "wildrf (research; contact the operator of this workspace)"
     mirrors: dict[str, str] = field(default_factory=dict)
 
@@ -155,7 +208,7 @@ class Policy:
     """Everything a workspace is run by.
 
     `exports` are the paths `wildrf run` collects (globs, relative to the workspace); `release` is the
-    name it gives to what comes out.
+    name it gives to what comes out. `imports` teach `wildrf collect` further formats.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -165,6 +218,9 @@ class Policy:
     release: Name = "v1"
     platforms: dict[Name, PlatformPolicy] = field(default_factory=dict)
     tags: tuple[TagRule, ...] = ()
+    imports: tuple[MappedImport, ...] = ()
+    collect: CollectPolicy = field(default_factory=CollectPolicy)
+    privacy: PrivacyPolicy = field(default_factory=PrivacyPolicy)
     fetch: FetchPolicy = field(default_factory=FetchPolicy)
     probe: ProbePolicy = field(default_factory=ProbePolicy)
     dedupe: DedupePolicy = field(default_factory=DedupePolicy)

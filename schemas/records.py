@@ -25,6 +25,10 @@ class Source:
     skipped: str = column("JSON object: reason -> records skipped")
     complete: bool = column("False when the export itself is partial or was cut off")
     detail: str | None = column("why it is not complete", default=None)
+    gone: int = column("records of posts that were deleted, removed or withheld", default=0)
+    gaps: tuple[str, ...] = column("spans without a post, as from/to in ISO 8601", default=())
+    first_at: datetime | None = column("time of the oldest post kept", default=None)
+    last_at: datetime | None = column("time of the newest post kept", default=None)
     collected_at: datetime | None = column("when", volatile=True, default=None)
 
 
@@ -85,6 +89,20 @@ class Fetch:
     served_type: str | None = column("Content-Type as served", default=None)
     bytes: int | None = column("bytes received", default=None)
     seconds: float | None = column("duration", volatile=True, default=None)
+    places: int | None = column("places the item could be had from when tried", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """What was taken out for good, so that no later collection brings it back.
+
+    It holds no name: a post and an author are known by their keyed hash alone.
+    """
+
+    kind: str = column("post, author or digest", key=True)
+    value: str = column("keyed hash of platform and post id, author key, or digest", key=True)
+    reason: str = column("who or what asked for it, in short words")
+    at: datetime | None = column("when", volatile=True, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,5 +296,6 @@ TABLES: tuple[Table, ...] = (
     table_of(ReleaseItem, "release_item"),
     table_of(Score, "score"),
     table_of(Run, "run"),
+    table_of(Tombstone, "tombstone"),
 )
 """Every table of the catalog. To change one: its class here, and a step in `curate.migrations`."""

@@ -29,7 +29,10 @@ class Format:
 class FoundPost(NamedTuple):
     """A post as the platform wrote it: `schemas.records.Post` before its author is hashed.
 
-    `author_id` is the platform's own id of the author; `handles` are names not to be kept.
+    `author_id` is the platform's own id of the author; `handles` are names not to be kept: the
+    author's and those of people mentioned. `platform` is given only by a collector that reads the
+    posts of several (a crawler's side files, say), so that they meet those of the platform's own.
+    `opted_out` is for a marker by which an author asks not to be collected or shown.
     """
 
     post_id: str
@@ -48,6 +51,7 @@ class FoundPost(NamedTuple):
     language: str | None = None
     repost_of: str | None = None
     opted_out: bool = False
+    platform: str | None = None
 
 
 class FoundMedia(NamedTuple):
@@ -74,9 +78,20 @@ class Found(NamedTuple):
 
 
 class Skip(NamedTuple):
-    """A record that gives no image, and why, in short words that are the same every time."""
+    """A record that gives no image, and why, in short words that are the same every time.
+
+    `withdrawn` is the id of a post that, by this record, its platform took away: where the post is
+    already known it is forgotten, and it is not collected again.
+    """
 
     reason: str
+    withdrawn: str | None = None
+
+
+GONE = frozenset(
+    {"deleted", "deleted later", "removed", "withheld", "not found", "recently deleted"}
+)
+"""Reasons of a Skip that say: there was a post, and it was taken away. They are counted as gone."""
 
 
 class Raw(NamedTuple):

@@ -29,7 +29,7 @@ def collect_export(
     """
     progress = progress or Silent()
     export = open_export(path)
-    collector, form = detect(export, platform)
+    [(collector, form), *_] = detect(export, platform)
     source_id = export.digest()
     name = f"{collector.PLATFORM}/{collector.VERSION}"
     if known := _known(workspace, source_id, name):

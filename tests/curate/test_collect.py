@@ -14,7 +14,7 @@ SAMPLES = Path(__file__).resolve().parents[1] / "data" / "exports"
 
 def opened(path: Path):
     export = open_export(path)
-    return export, *detect(export)
+    return export, *detect(export)[0]
 
 
 def test_everything_met_is_kept_or_counted():

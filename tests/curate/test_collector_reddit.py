@@ -193,7 +193,7 @@ def test_a_dump_gives_the_same_posts_however_it_is_packed(tmp_path, ending):
 
 def _opened(path: Path) -> tuple[Any, Any, Any]:
     export = open_export(path)
-    return export, *detect(export)
+    return export, *detect(export)[0]
 
 
 def test_real_listings_give_as_many_posts_and_images_as_counted_otherwise(shared):

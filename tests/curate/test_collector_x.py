@@ -17,7 +17,7 @@ FIRST = "2029905354552246272"
 
 def collected(path: Path) -> tuple[list[Post], list[Media], Source]:
     export = open_export(path)
-    collection = collect(export, *detect(export), secret=b"s", source_id="s")
+    collection = collect(export, *detect(export)[0], secret=b"s", source_id="s")
     batches = list(collection)
     return (
         [p for b in batches for p in b.posts],

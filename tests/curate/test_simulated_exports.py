@@ -56,7 +56,7 @@ def collected(world: World) -> list[tuple[str, Found]]:
     found = []
     for path in world.exports:
         export = open_export(path)
-        collector, shape = detect(export)
+        [(collector, shape)] = detect(export)
         for raw in collector.read(export, shape.name):
             results = collector.parse(raw.record, shape.name) if raw.record is not None else ()
             found += [(collector.PLATFORM, r) for r in results if isinstance(r, Found)]
