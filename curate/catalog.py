@@ -6,6 +6,8 @@ rows arrive, or none, also when the process is killed.
 """
 
 import logging
+import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -104,6 +106,39 @@ class Catalog:
         with self.writing() as db:
             return insert(db, table, held, replace=replace)
 
+    def compact(self) -> None:
+        """Write the file anew with its present rows alone: what was deleted is in no byte of it any more.
+
+        Writers wait; the new file takes the old one's place when it is whole.
+
+        Raises:
+            CatalogError: if the disk or the memory gives out, or the file stays taken.
+        """
+        fresh = self.path.with_name(f"{self.path.name}.fresh")
+        with self._lock:
+            try:
+                with _closing(self._held()) as db:
+                    fresh.unlink(missing_ok=True)
+                    db.execute(f"ATTACH {_quoted(fresh)} AS fresh")
+                    db.execute("COPY FROM DATABASE held TO fresh")
+                    db.execute("CHECKPOINT fresh")
+                    db.execute("DETACH fresh")
+                    shutil.copymode(self.path, fresh)
+                    _replace(fresh, self.path)
+            finally:
+                for left in (fresh, fresh.with_name(f"{fresh.name}.wal")):
+                    left.unlink(missing_ok=True)
+
+    def _held(self) -> duckdb.DuckDBPyConnection:
+        """A connection that keeps every writer out; the file has no log beside it that belongs to it."""
+        while True:
+            # a killed process left rows in the log: they are written into the file first
+            self._connect(read_only=False).close()
+            held = wait_for(lambda: _hold(self.path), self.path, self.patience_s)
+            if not self.path.with_name(f"{self.path.name}.wal").exists():
+                return held
+            held.close()
+
     def content(self) -> dict[str, str]:
         """A digest of each table's rows, blind to order and to volatile columns.
 
@@ -169,18 +204,64 @@ def insert(
     batch = rows if isinstance(rows, pa.Table) else spec.to_arrow(rows)
     if not batch.num_rows:
         return 0
+    if not replace:
+        return _insert(db, "INSERT OR IGNORE", table, batch)
     before = _scalar(db, f'SELECT count(*) FROM "{table}"')  # noqa: S608
-    verb = "INSERT OR REPLACE" if replace else "INSERT OR IGNORE"
-    db.register("_batch", batch)
-    db.execute(f'{verb} INTO "{table}" BY NAME SELECT * FROM _batch')  # noqa: S608
-    db.unregister("_batch")
+    _insert(db, "INSERT OR REPLACE", table, batch)
     return _scalar(db, f'SELECT count(*) FROM "{table}"') - before  # noqa: S608
+
+
+def insert_new(db: duckdb.DuckDBPyConnection, table: str, batch: pa.Table) -> int:
+    """Add rows none of which is there yet; faster than `insert`, which asks about each.
+
+    Raises:
+        duckdb.ConstraintException: if one is there; the transaction can then only be undone.
+    """
+    return _insert(db, "INSERT", table, batch) if batch.num_rows else 0
+
+
+def _insert(db: duckdb.DuckDBPyConnection, verb: str, table: str, batch: pa.Table) -> int:
+    db.register("_batch", batch)
+    done = db.execute(f'{verb} INTO "{table}" BY NAME SELECT * FROM _batch').fetchall()  # noqa: S608
+    # Not after an error: in a transaction that failed this fails, too, and hides why.
+    db.unregister("_batch")
+    return int(done[0][0])
 
 
 def _open(path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
     db = duckdb.connect(str(path), read_only=read_only)
     db.execute("SET TimeZone = 'UTC'")
     return db
+
+
+def _hold(path: Path) -> duckdb.DuckDBPyConnection:
+    """The file attached read-only as `held`, by a connection that may write others."""
+    db = duckdb.connect(config={"temp_directory": f"{path}.tmp"})
+    try:
+        db.execute(f"ATTACH {_quoted(path)} AS held (READ_ONLY)")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def _replace(fresh: Path, path: Path) -> None:
+    """Put `fresh` in the place of `path`, and have that on the disk before anything else happens."""
+    _flush(fresh)
+    fresh.replace(path)
+    _flush(path.parent)
+
+
+def _flush(place: Path) -> None:
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager

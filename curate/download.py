@@ -1,53 +1,59 @@
 """One URL in, the bytes exactly as served or a short cause out. Never an exception for a bad URL.
 
-Only public addresses are spoken to: the name is resolved here, every address it has is checked,
-and the connection goes to the checked address itself, so that a second answer of the name server
-cannot lead elsewhere
-(https://cheatsheetseries.owasp.org/cheatsheets/Server_Side_Request_Forgery_Prevention_Cheat_Sheet.html).
-TLS still verifies the name. Redirects are followed by hand, each hop checked anew. Only a mirror
-that the workspace's policy names may be private. Proxies of the environment are not used, since
-they would resolve for themselves.
+One call is one try, along its redirects; who tries again, and when, is the business of `curate.fetch`. Only
+public addresses are spoken to (`curate.connect`), and each redirect is checked anew. Only a mirror that the
+workspace's policy names may be private.
+
+A body that breaks off is asked for again from where it ended, if the server vouches that the rest belongs to
+the same bytes (https://www.rfc-editor.org/rfc/rfc9110#name-if-range); else from its beginning.
+
+What X-Robots-Tag forbids is not kept, by default: `noai` and `noimageai` whoever they are addressed to, and
+`noindex`, `noimageindex` and `none` where they are addressed to all or to us, as img2dataset does
+(https://github.com/rom1504/img2dataset#opt-out-directives).
 """
 
-import ipaddress
 import re
-import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from http.cookiejar import DefaultCookiePolicy
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool, PoolManager
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    IncompleteRead,
-    InvalidChunkLength,
-    NewConnectionError,
-    ReadTimeoutError,
-    SSLError,
-)
+from urllib3 import BaseHTTPResponse
+from urllib3.exceptions import HTTPError
 
+from curate.connect import (
+    CheckedAdapter,
+    Refused,
+    Resolver,
+    cause_of,
+    has_surplus,
+    is_public,
+    resolve,
+    time_limit,
+)
+from curate.placeholders import is_placeholder, is_placeholder_url
 from schemas.policy import FetchPolicy
 
 MAX_REDIRECTS = 5
-MAX_WAIT_S = 30.0
-"""Longest pause before another try, whatever Retry-After asks for."""
-FIRST_WAIT_S = 0.5
-CHUNK = 1 << 16
+CHUNK = 1 << 17
+WORTH_READING = 1 << 16
+"""Bytes of an answer nobody wants that are read all the same, to keep its connection."""
 TRANSIENT = frozenset({"timeout", "reset", "length-mismatch", "connection", "http-429"})
 """Causes that may be gone in a moment; HTTP 5xx besides."""
-PASSING = TRANSIENT | {"dns", "refused"}
-"""Causes that a later run may find gone: besides those, a machine or a host that was offline."""
-_OPT_OUT = frozenset({"noai", "noimageai"})
-_AZURE_WIRE_SERVER = ipaddress.ip_address("168.63.129.16")  # metadata service on a public address
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+PASSING = TRANSIENT | {"dns", "refused", "bad-response", "host-silent", "export-missing"}
+"""Causes that a later run may find gone: besides those, a machine, a host or a disk that was away."""
+BROKEN_OFF = frozenset({"reset", "length-mismatch", "connection"})
+"""Causes after which the rest of a body can be asked for."""
+
+_NO_AI = frozenset({"noai", "noimageai"})
+_NO_INDEX = frozenset({"noindex", "noimageindex", "none"})
+_VALUED = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
+_ENCODINGS = frozenset({"gzip", "x-gzip", "deflate", "compress", "br", "zstd", "dcb", "dcz"})
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _HEIF_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"hevc")
 _MAGIC = (
     b"\xff\xd8\xff",
@@ -61,14 +67,12 @@ _MAGIC = (
     b"\x00\x00\x00\x0cjP  ",
 )
 
-Resolver = Callable[[str, int], list[str]]
-
 
 @dataclass(frozen=True, slots=True)
 class Received:
     """What came of one URL: bytes exactly as served, or the cause of the failure.
 
-    `url` is the address that answered last.
+    `url` is the address that answered last; `retry_after` the seconds of quiet it asks for.
     """
 
     data: bytes | None
@@ -77,6 +81,17 @@ class Received:
     served_type: str | None
     url: str
     retry_after: float | None = field(default=None, compare=False)
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the failure may be gone in a moment."""
+        failure = self.failure or ""
+        return failure in TRANSIENT or failure.startswith("http-5")
+
+
+def failed(cause: str, url: str = "") -> Received:
+    """What stands for bytes that did not come."""
+    return Received(None, cause, None, None, url)
 
 
 def looks_like_image(data: bytes) -> bool:
@@ -90,22 +105,13 @@ def looks_like_image(data: bytes) -> bool:
     return data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS
 
 
-def is_public(address: str) -> bool:
-    """Whether an IP address is one of the open internet, also looked at through IPv6 wrappings."""
-    ip: Any = ipaddress.ip_address(address.partition("%")[0])
-    if ip.version == 6:
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo or (None, None))[1]
-        if ip in _NAT64:
-            inner = ipaddress.ip_address(int(ip) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(str(inner))
-    return bool(ip.is_global and not ip.is_multicast and ip != _AZURE_WIRE_SERVER)
-
-
-def resolve(host: str, port: int) -> list[str]:
-    """The addresses of a host, in the order of the system's resolver."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(info[4][0]) for info in found))
+def problem_of(data: bytes) -> str | None:
+    """Why bytes are not a picture worth keeping; a picture that is damaged is."""
+    if not data:
+        return "empty"
+    if not looks_like_image(data):
+        return "not-an-image"
+    return "placeholder" if is_placeholder(data) else None
 
 
 class Downloader:
@@ -113,8 +119,7 @@ class Downloader:
 
     Args:
         policy: limits, mirrors and the name we give ourselves.
-        clock: seconds, monotonic.
-        sleep: waits so many seconds.
+        honour_opt_out: whether X-Robots-Tag decides.
         resolver: addresses of a host.
         allowed: whether an address may be spoken to.
     """
@@ -123,16 +128,19 @@ class Downloader:
         self,
         policy: FetchPolicy,
         *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        honour_opt_out: bool = True,
         resolver: Resolver = resolve,
         allowed: Callable[[str], bool] = is_public,
     ) -> None:
         self.policy = policy
-        self._clock = clock
-        self._sleep = sleep
-        self._open = _session(policy, _CheckedAdapter(policy.workers, resolver, allowed))
-        self._mirror = _session(policy, HTTPAdapter(pool_maxsize=policy.workers))
+        self._honour_opt_out = honour_opt_out
+        self._headers = {
+            "User-Agent": policy.user_agent,
+            "Accept": "image/*",
+            "Accept-Encoding": "identity",
+        }
+        self._open = CheckedAdapter(policy.workers, resolver, allowed)
+        self._mirror = CheckedAdapter(policy.workers, resolve, lambda _: True)
 
     def __enter__(self) -> "Downloader":
         return self
@@ -145,26 +153,24 @@ class Downloader:
         self._open.close()
         self._mirror.close()
 
-    def get(self, url: str) -> Received:
-        """The bytes behind `url`, tried again while the failure may pass and time is left."""
-        deadline = self._clock() + self.policy.total_timeout_s
-        for attempt in range(self.policy.attempts):
-            received = self._follow(url, deadline)
-            if attempt == self.policy.attempts - 1 or not _may_pass(received):
-                break
-            wait = _wait(attempt, received.retry_after)
-            if self._clock() + wait >= deadline:
-                break
-            self._sleep(wait)
-        return received
+    def abort(self) -> None:
+        """End every download where it is; there will be no other."""
+        self._open.abort()
+        self._mirror.abort()
+
+    def get(self, url: str, seconds: float | None = None) -> Received:
+        """The bytes behind `url`, within so many seconds; one try, along its redirects."""
+        allowance = self.policy.total_timeout_s if seconds is None else seconds
+        deadline = time.monotonic() + allowance
+        with time_limit(deadline):
+            return self._follow(url, deadline)
 
     def _follow(self, url: str, deadline: float) -> Received:
-        """One try, along its redirects."""
         trusted = ""  # the origin of the mirror that answered the hop before
         for _ in range(MAX_REDIRECTS + 1):
             problem = _problem(url)
             if problem:
-                return _failed(problem, url)
+                return failed(problem, url)
             mirror = _mirrored(url, self.policy.mirrors)
             if isinstance(mirror, Path):
                 return _from_folder(mirror, url, self.policy.max_bytes)
@@ -175,91 +181,216 @@ class Downloader:
                 # What a mirror holds is told under the address it stands for: that outlives the mirror.
                 return replace(answer, url=url)
             url = urljoin(url if mirror else target, answer)
-        return _failed("too-many-redirects", url)
+        return failed("too-many-redirects", url)
 
-    def _one(self, url: str, deadline: float, session: requests.Session) -> Received | str:
-        """The answer of one hop: received, or the next address."""
-        left = deadline - self._clock()
+    def _one(self, url: str, deadline: float, adapter: CheckedAdapter) -> Received | str:
+        """The answer of one hop: received, or the next address; a body that breaks off is resumed."""
+        begun: _Begun | None = None
+        for _ in range(self.policy.attempts):
+            answer = self._ask(url, deadline, adapter, begun)
+            if not isinstance(answer, _Begun):
+                return answer
+            if not answer.validator or len(answer.data) <= len(begun.data if begun else b""):
+                return answer.received
+            begun = answer
+        return begun.received if begun else failed("connection", url)
+
+    def _ask(
+        self, url: str, deadline: float, adapter: CheckedAdapter, begun: "_Begun | None"
+    ) -> "Received | _Begun | str":
+        left = deadline - time.monotonic()
         if left <= 0:
-            return _failed("timeout", url)
-        timeout = min(self.policy.timeout_s, left)
+            return failed("timeout", url)
+        headers = {**self._headers, **(begun.headers if begun else {})}
         try:
-            with session.get(url, stream=True, allow_redirects=False, timeout=timeout) as response:
-                return self._answer(response, url, deadline)
-        except (requests.RequestException, HTTPError, OSError, ValueError, _Refused) as error:
-            return _failed(cause_of(error), url)
+            response = adapter.get(url, headers, min(self.policy.timeout_s, left))
+            try:
+                return self._answer(response, url, deadline, begun)
+            finally:
+                response.close()  # a connection whose answer was read to its end is back in its pool by now
+        except (requests.RequestException, HTTPError, OSError, ValueError, Refused) as error:
+            return failed(cause_of(error), url)
 
-    def _answer(self, response: requests.Response, url: str, deadline: float) -> Received | str:
-        location = response.headers.get("Location")
-        if response.is_redirect and location:
-            return _failed("placeholder", url) if _is_placeholder(location) else location
-        failure = _refusal(response, url, self.policy.max_bytes)
+    def _answer(
+        self, response: BaseHTTPResponse, url: str, deadline: float, begun: "_Begun | None"
+    ) -> "Received | _Begun | str":
+        if location := response.get_redirect_location():
+            _empty(response)
+            location = _readable(location)
+            return failed("placeholder", url) if is_placeholder_url(location) else location
+        held = b""
+        if begun is not None and response.status != 200:
+            if not begun.continued_by(response):
+                return begun.received
+            held = begun.data
+        failure = self._refusal(response, url, resumed=bool(held))
         data = b""
         if failure is None:
-            data, failure = self._body(response, deadline)
-        if failure is None:
-            failure = _content_problem(data, response)
-        return Received(
-            data=data if failure is None else None,
-            failure=failure,
-            status=response.status_code,
-            served_type=response.headers.get("Content-Type"),
-            url=url,
-            retry_after=_seconds(response.headers.get("Retry-After")),
-        )
+            data, failure = self._body(response, deadline, held)
+        else:
+            _empty(response)
+        if failure in BROKEN_OFF and data:
+            return _Begun(data, _received(b"", failure, response, url), *_vouched(response, begun))
+        return _received(data, failure, response, url, begun.length if begun and held else None)
 
-    def _body(self, response: requests.Response, deadline: float) -> tuple[bytes, str | None]:
-        """The body as it comes over the wire; each read is short, so that time is kept."""
-        raw: HTTPResponse = response.raw
-        parts, size = [], 0
+    def _refusal(self, response: BaseHTTPResponse, url: str, *, resumed: bool) -> str | None:
+        """Why the body is not worth reading, by status and headers."""
+        if response.status != (206 if resumed else 200):
+            return f"http-{response.status}"
+        if is_placeholder_url(url):
+            return "placeholder"
+        if self._honour_opt_out and _opts_out(response, self.policy.user_agent):
+            return "opted-out"
+        if response.headers.get("Content-Encoding", "").strip().lower() in _ENCODINGS:
+            return "content-encoding"
+        stated = _length(response)
+        return "too-large" if stated is not None and stated > self.policy.max_bytes else None
+
+    def _body(
+        self, response: BaseHTTPResponse, deadline: float, held: bytes
+    ) -> tuple[bytes, str | None]:
+        """`held` and the body as it comes over the wire, and what broke it off."""
+        parts, size = [held], len(held)
+        stated = _length(response)
+        end = None if stated is None else size + stated
         try:
-            while chunk := raw.read1(CHUNK, decode_content=False):
+            while chunk := response.read1(
+                CHUNK if end is None else min(CHUNK, end - size), decode_content=False
+            ):
                 parts.append(chunk)
                 size += len(chunk)
                 if size > self.policy.max_bytes:
                     return b"", "too-large"
-                if self._clock() > deadline:
+                if size == end:
+                    break
+                if time.monotonic() > deadline:
                     return b"", "timeout"
         except (HTTPError, OSError) as error:
-            return b"", cause_of(error)
-        return b"".join(parts), None
+            return b"".join(parts), cause_of(error)
+        data = b"".join(parts)
+        if (end is not None and size != end) or has_surplus(response):
+            return b"" if size == end else data, "length-mismatch"
+        return data, None
+
+
+# ---------------------------------------------------------------- resuming
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """The beginning of a body, what broke it off, and what vouches for the rest."""
+
+    data: bytes
+    received: Received
+    validator: str | None
+    length: int | None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What asks for the rest, or for all of it if it has changed."""
+        return {"Range": f"bytes={len(self.data)}-", "If-Range": self.validator or ""}
+
+    def continued_by(self, response: BaseHTTPResponse) -> bool:
+        """Whether an answer goes on where this one ended, to the same end."""
+        if response.status != 206:
+            return False
+        found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        if found is None:
+            return False
+        start, last, total = map(int, found.groups())
+        return start == len(self.data) and last + 1 == total and self.length in (None, total)
+
+
+def _vouched(response: BaseHTTPResponse, begun: _Begun | None) -> tuple[str | None, int | None]:
+    """The validator of a whole body, strong enough for If-Range, and its length."""
+    if response.status == 206 and begun is not None:
+        return begun.validator, begun.length
+    tag = response.headers.get("ETag", "")
+    if tag.startswith('"'):
+        return tag, _length(response)
+    changed, now = (_date(response.headers.get(name)) for name in ("Last-Modified", "Date"))
+    if changed is not None and now is not None and (now - changed).total_seconds() >= 1:
+        return response.headers["Last-Modified"], _length(response)
+    return None, None
 
 
 # ---------------------------------------------------------------- deciding
 
 
-def cause_of(error: BaseException) -> str:
-    """A short, stable word for what went wrong, from the innermost error that tells."""
-    seen: list[BaseException] = []
-    stack: list[Any] = [error]
-    while stack:
-        here = stack.pop()
-        if isinstance(here, BaseException) and here not in seen:
-            seen.append(here)
-            stack += [*here.args, getattr(here, "reason", None), here.__cause__, here.__context__]
-    for kind, word in _CAUSES:
-        if any(isinstance(one, kind) for one in seen):
-            return word
-    return "connection"
+def _received(
+    data: bytes,
+    failure: str | None,
+    response: BaseHTTPResponse,
+    url: str,
+    length: int | None = None,
+) -> Received:
+    if failure is None and length is not None and length != len(data):
+        failure = "length-mismatch"
+    if failure is None:
+        failure = problem_of(data)
+    return Received(
+        data=data if failure is None else None,
+        failure=failure,
+        status=response.status,
+        served_type=response.headers.get("Content-Type"),
+        url=url,
+        retry_after=_retry_after(response.headers),
+    )
 
 
-def _may_pass(received: Received) -> bool:
-    failure = received.failure or ""
-    return failure in TRANSIENT or failure.startswith("http-5")
+def _length(response: BaseHTTPResponse) -> int | None:
+    """Content-Length, where it is one number; a chunked body has none."""
+    stated = response.headers.get("Content-Length", "")
+    chunked = "Transfer-Encoding" in response.headers
+    return int(stated) if stated.isdecimal() and stated.isascii() and not chunked else None
 
 
-def _wait(attempt: int, retry_after: float | None) -> float:
-    """Seconds before the next try: doubled each time, or as the server asks, within reason."""
-    return min(MAX_WAIT_S, max(FIRST_WAIT_S * float(2**attempt), retry_after or 0.0))
+def _empty(response: BaseHTTPResponse) -> None:
+    """Read what is left of a short answer, so that its connection can be used again."""
+    stated = _length(response)
+    if stated is not None and 0 < stated <= WORTH_READING:
+        try:
+            response.read(stated, decode_content=False)
+        except (HTTPError, OSError):
+            return  # then the connection is closed, which is all that is lost
 
 
-def _seconds(value: str | None) -> float | None:
-    """Retry-After in seconds; its date form is rare and treated as not given."""
-    return float(value) if value is not None and value.strip().isdecimal() else None
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that Retry-After asks for, in either form; a date is seen from the server's own clock."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdecimal():
+        return float(value)
+    when = _date(value)
+    if when is None:
+        return None
+    return max(0.0, (when - (_date(headers.get("Date")) or datetime.now(UTC))).total_seconds())
 
 
-def _failed(cause: str, url: str, status: int | None = None) -> Received:
-    return Received(None, cause, status, None, url)
+def _date(value: str | None) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(value or "")
+    except (ValueError, TypeError):
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _opts_out(response: BaseHTTPResponse, user_agent: str) -> bool:
+    """Whether X-Robots-Tag forbids what we do."""
+    token = re.split(r"[\s/]", user_agent.strip().lower(), maxsplit=1)[0]
+    return _forbids(response.headers.getlist("X-Robots-Tag"), token)
+
+
+def _forbids(tags: Iterable[str], token: str) -> bool:
+    for tag in tags:
+        agent = ""  # a name before a colon holds for all that follows it
+        for part in re.split("[,;]", tag.lower()):
+            name, colon, word = part.partition(":")
+            if name.strip() in _VALUED:
+                continue
+            agent, word = (name.strip(), word.strip()) if colon else (agent, name.strip())
+            if word in _NO_AI or (word in _NO_INDEX and agent in ("", "*", token)):
+                return True
+    return False
 
 
 def _problem(url: str) -> str | None:
@@ -272,6 +403,14 @@ def _problem(url: str) -> str | None:
     if parts.scheme not in ("http", "https"):
         return "bad-scheme" if parts.scheme else "bad-url"
     return "bad-url" if not host or parts.username is not None else None
+
+
+def _readable(location: str) -> str:
+    """A redirect's target: headers are read as Latin-1, servers write UTF-8."""
+    try:
+        return location.encode("latin-1").decode()
+    except UnicodeError:
+        return location
 
 
 def _origin(url: str) -> str:
@@ -296,123 +435,11 @@ def _from_folder(root: Path, url: str, limit: int) -> Received:
     try:
         path = (root / inside).resolve()
         if not path.is_relative_to(root.resolve()) or not path.is_file():
-            return _failed("mirror-missing", url)
+            return failed("mirror-missing", url)
         if path.stat().st_size > limit:
-            return _failed("too-large", url)
+            return failed("too-large", url)
         data = path.read_bytes()
     except OSError:
-        return _failed("mirror-missing", url)
-    failure = _not_an_image(data)
+        return failed("mirror-missing", url)
+    failure = problem_of(data)
     return Received(data if failure is None else None, failure, None, None, url)
-
-
-def _is_placeholder(location: str) -> bool:
-    return urlsplit(location).path.rsplit("/", 1)[-1] == "removed.png"
-
-
-def _refusal(response: requests.Response, url: str, limit: int) -> str | None:
-    """Why the body is not worth reading, by status and headers."""
-    if response.status_code != 200:
-        return f"http-{response.status_code}"
-    if _is_placeholder(url):
-        return "placeholder"
-    if _OPT_OUT & set(re.split(r"[,:;\s]+", response.headers.get("X-Robots-Tag", "").lower())):
-        return "opted-out"
-    if response.headers.get("Content-Encoding", "identity").lower() not in ("identity", ""):
-        return "content-encoding"
-    stated = response.headers.get("Content-Length", "")
-    return "too-large" if stated.isdecimal() and int(stated) > limit else None
-
-
-def _content_problem(data: bytes, response: requests.Response) -> str | None:
-    stated = response.headers.get("Content-Length", "")
-    if stated.isdecimal() and int(stated) != len(data):
-        return "length-mismatch"
-    return _not_an_image(data)
-
-
-def _not_an_image(data: bytes) -> str | None:
-    if not data:
-        return "empty"
-    return None if looks_like_image(data) else "not-an-image"
-
-
-# ---------------------------------------------------------------- connecting
-
-
-class _Refused(Exception):
-    """The name leads to an address that we do not speak to."""
-
-
-_CAUSES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
-    (_Refused, "private-address"),
-    (socket.gaierror, "dns"),
-    ((requests.exceptions.InvalidURL, requests.exceptions.MissingSchema, UnicodeError), "bad-url"),
-    ((SSLError, requests.exceptions.SSLError), "tls"),
-    ((ConnectionResetError, BrokenPipeError, ConnectionAbortedError), "reset"),
-    (ConnectionRefusedError, "refused"),
-    ((IncompleteRead, InvalidChunkLength), "length-mismatch"),
-    (NewConnectionError, "connection"),  # urllib3 derives it from its connect timeout
-    ((requests.Timeout, ConnectTimeoutError, ReadTimeoutError, TimeoutError), "timeout"),
-)
-
-
-def _session(policy: FetchPolicy, adapter: HTTPAdapter) -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False  # no proxy, no netrc: they would reach past the address check
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    session.headers.clear()
-    session.headers.update(
-        {"User-Agent": policy.user_agent, "Accept": "image/*", "Accept-Encoding": "identity"}
-    )
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    return session
-
-
-class _CheckedAdapter(HTTPAdapter):
-    """Connections go to an address that was checked, under the name that was asked for."""
-
-    def __init__(self, size: int, resolver: Resolver, allowed: Callable[[str], bool]) -> None:
-        self._resolver = resolver
-        self._allowed = allowed
-        super().__init__(pool_maxsize=size)
-
-    def init_poolmanager(
-        self, connections: int, maxsize: int, block: bool = False, **kw: Any
-    ) -> None:
-        """Pools whose connections check before they connect."""
-        manager = PoolManager(num_pools=connections, maxsize=maxsize, block=block, **kw)
-        manager.pool_classes_by_scheme = _pools(self._address)
-        self.poolmanager = manager
-
-    def _address(self, host: str, port: int) -> str:
-        """The address to connect to.
-
-        Raises:
-            _Refused: any of the name's addresses is not public.
-        """
-        addresses = self._resolver(host, port)
-        if not addresses:
-            raise socket.gaierror(f"{host} has no address")
-        if not all(self._allowed(address) for address in addresses):
-            raise _Refused(host)
-        return addresses[0]
-
-
-def _pools(address: Callable[[str, int], str]) -> dict[str, type]:
-    """Pool classes whose connections ask `address` where to connect."""
-
-    def connect(self: HTTPConnection) -> socket.socket:
-        target = (address(self.host.strip("[]"), self.port), self.port)
-        timeout = self.timeout if isinstance(self.timeout, int | float) else None
-        sock = socket.create_connection(target, timeout)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return sock
-
-    plain = type("CheckedConnection", (HTTPConnection,), {"_new_conn": connect})
-    secure = type("CheckedTLSConnection", (HTTPSConnection,), {"_new_conn": connect})
-    return {
-        "http": type("CheckedPool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
-        "https": type("CheckedTLSPool", (HTTPSConnectionPool,), {"ConnectionCls": secure}),
-    }

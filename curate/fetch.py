@@ -1,201 +1,340 @@
 """Media items to stored bytes: from the export where they are in it, else from the network.
 
-Bytes are stored as they came. Bytes that are no picture at all are a failure; a damaged picture
-is stored, and the probe says what is wrong with it. Every item gives one row, in the order
-asked.
+Bytes are stored as they came. Bytes that are no picture at all are a failure; a damaged picture is stored,
+and the probe says what is wrong with it. Every item gives one row, when it is done; an item whose host wants
+more quiet than there is time for gives none, and is left for a later run.
+
+An item has places, best first: the export, the URL, the fallbacks. Each place is tried again while its
+failure may pass. Work waits in one line per host (`curate.hosts`), so that a slow host keeps no worker from
+the others.
 """
 
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
-from curate.download import Downloader, Received, looks_like_image
-from curate.exports import Export, open_export
-from schemas.errors import ExportError
-from schemas.policy import FetchPolicy
+from curate.download import PASSING, Downloader, Received, failed
+from curate.hosts import FIRST_WAIT_S, Turns
+from curate.members import Library
 from schemas.records import Fetch, Media
 
-MediaKey = tuple[str, str, int]
-AHEAD = 4
-"""Items in flight per worker: enough to keep all busy behind one slow item."""
+AHEAD = 256
+"""Items that wait while workers are busy: enough for them to go on while others are looked up or recorded."""
+MOST = 20_000
+"""Items that wait at most, while workers idle because the hosts of the others want quiet."""
+LEAVE_S = 0.5
+"""How long workers get to end when a fetch is left early; what they do then is on nobody's account."""
+
+
+class Wanted(NamedTuple):
+    """An item to fetch, and the number this attempt has."""
+
+    item: Media
+    attempt: int = 1
+
+
+class Place(NamedTuple):
+    """One place an item can be had from; `url` None is the export."""
+
+    host: str
+    url: str | None
+
+
+def places_of(item: Media) -> list[Place]:
+    """Where an item can be had, best first."""
+    found = [] if item.member is None else [Place(f"export:{item.source_id}", None)]
+    urls = dict.fromkeys(url for url in (item.url, *item.fallback_urls) if url)
+    return found + [Place(_host(url), url) for url in urls]
 
 
 def fetch_all(
-    items: Sequence[Media],
+    wanted: Iterable[Wanted],
     *,
-    exports: Mapping[str, Path],
-    policy: FetchPolicy,
-    put: Callable[[bytes], str],
-    clock: Callable[[], float],
-    attempts: Mapping[MediaKey, int] | None = None,
-    downloader: Downloader | None = None,
-) -> Iterator[Fetch]:
-    """One row per item, in order, made by `policy.workers` threads.
+    library: Library,
+    downloader: Downloader,
+    put: Callable[[bytes], str | None],
+    batch: int = 500,
+    every_s: float = 5.0,
+    later: Counter[str] | None = None,
+) -> Iterator[list[Fetch]]:
+    """One row per item as it is done, in lists of at most `batch`, made by `policy.workers` threads.
 
     Args:
-        items: what to bring home.
-        exports: source id -> where that export lies.
-        policy: limits, mirrors, number of threads.
-        put: stores bytes and gives their digest; called from several threads.
-        clock: seconds, monotonic.
-        attempts: the number this attempt has, for items tried before; else 1.
-        downloader: one to share; else one is made and closed.
+        wanted: what to bring home; taken bit by bit.
+        library: the exports that items may lie in.
+        downloader: asks the network.
+        put: stores bytes and gives their digest, or None to refuse them; called from several threads.
+        batch: rows to a list.
+        every_s: a list that does not fill is given after so many seconds.
+        later: counts, by host, the items that are left for another run.
     """
-    given = downloader or Downloader(policy)
-    library = _Library(exports)
-    work = partial(_fetch_one, library=library, downloader=given, put=put, clock=clock)
-    numbers = attempts or {}
-    try:
-        with ThreadPoolExecutor(policy.workers, thread_name_prefix="fetch") as pool:
-            yield from _in_order(pool, work, items, numbers, policy.workers * AHEAD)
-    finally:
-        if downloader is None:
-            given.close()
+    run = _Run(iter(wanted), library, downloader, put, Counter() if later is None else later)
+    return run.rows(batch, every_s)
 
 
-def _in_order(
-    pool: ThreadPoolExecutor,
-    work: Callable[[Media, int], Fetch],
-    items: Sequence[Media],
-    numbers: Mapping[MediaKey, int],
-    ahead: int,
-) -> Iterator[Fetch]:
-    """Results in the order of `items`, with at most `ahead` of them begun."""
-    running: deque[Future[Fetch]] = deque()
-    try:
-        for item in items:
-            running.append(pool.submit(work, item, numbers.get(_key(item), 1)))
-            if len(running) >= ahead:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
-    finally:
-        for future in running:
-            future.cancel()
+@dataclass(slots=True)
+class _Job:
+    """An item on its way: the places left, the tries of the first of them, and what the others said."""
+
+    wanted: Wanted
+    places: list[Place]
+    left_s: float
+    tries: int = 0
+    answers: list[Received] = field(default_factory=list)
+    seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What came of one place that was tried."""
+class _Run:
+    """One fetch: the caller's thread feeds work and takes rows, the workers' threads do the rest."""
 
-    received: Received
-    origin: str
+    def __init__(
+        self,
+        wanted: Iterator[Wanted],
+        library: Library,
+        downloader: Downloader,
+        put: Callable[[bytes], str | None],
+        later: Counter[str],
+    ) -> None:
+        policy = downloader.policy
+        self._wanted = wanted
+        self._library = library
+        self._downloader = downloader
+        self._put = put
+        self._later = later
+        self._policy = policy
+        self._turns: Turns[_Job] = Turns(
+            policy.per_host, policy.host_pause_s, patience_s=policy.total_timeout_s
+        )
+        lock = threading.Lock()
+        self._lock = lock
+        self._work = threading.Condition(lock)
+        self._news = threading.Condition(lock)
+        self._done: list[Fetch] = []
+        self._batch = 1
+        self._unfinished = self._idle = 0
+        self._all_fed = self._over = False
+        self._error: BaseException | None = None
+
+    def rows(self, batch: int, every_s: float) -> Iterator[list[Fetch]]:
+        """See `fetch_all`."""
+        self._batch = batch
+        workers = [
+            threading.Thread(target=self._labour, name=f"fetch-{n}", daemon=True)
+            for n in range(self._policy.workers)
+        ]
+        try:
+            for worker in workers:
+                worker.start()
+            while True:
+                self._feed()
+                found = self._collected(every_s)
+                if found:
+                    yield found
+                elif self._all_fed and not self._unfinished:
+                    return
+        finally:
+            self._leave(workers)
+
+    def _feed(self) -> None:
+        """Put more items in the lines, as long as workers may run out of them."""
+        while self._hungry():
+            items = list(islice(self._wanted, AHEAD))
+            with self._lock:
+                self._all_fed = not items
+                for item in items:
+                    self._unfinished += 1
+                    self._begin(_Job(item, places_of(item.item), self._policy.total_timeout_s))
+                self._work.notify_all()
+
+    def _hungry(self) -> bool:
+        waiting = self._turns.waiting
+        return not self._all_fed and (waiting < AHEAD or (bool(self._idle) and waiting < MOST))
+
+    def _collected(self, every_s: float) -> list[Fetch]:
+        """Rows, once they are many or have waited long; none when the caller has to feed or is done."""
+        due: float | None = None
+        with self._lock:
+            while self._error is None and not self._hungry():
+                last = self._all_fed and not self._unfinished
+                if len(self._done) >= self._batch or last or (due and time.monotonic() >= due):
+                    break
+                if self._done:
+                    due = due or time.monotonic() + every_s
+                self._news.wait(due and max(0.0, due - time.monotonic()))
+            if self._error is not None:
+                raise self._error
+            found, self._done = self._done[: self._batch], self._done[self._batch :]
+            return found
+
+    def _leave(self, workers: list[threading.Thread]) -> None:
+        with self._lock:
+            self._over = True
+            self._work.notify_all()
+        if self._unfinished:
+            self._downloader.abort()
+        deadline = time.monotonic() + LEAVE_S
+        for worker in workers:
+            if worker.ident is not None:
+                worker.join(max(0.0, deadline - time.monotonic()))
+
+    # ------------------------------------------------------------ in the workers
+
+    def _labour(self) -> None:
+        try:
+            while (taken := self._taken()) is not None:
+                self._step(*taken)
+        except BaseException as error:
+            with self._lock:
+                self._error = self._error or error
+                self._news.notify()
+
+    def _taken(self) -> tuple[str, _Job] | None:
+        """The next work, waited for; None when the run is over."""
+        with self._lock:
+            while not self._over:
+                now = time.monotonic()
+                if taken := self._turns.next(now):
+                    if self._idle and self._turns.wait(now) is not None:
+                        self._work.notify()  # somebody has to be there when the time of others comes
+                    return taken
+                self._idle += 1
+                if not self._all_fed:
+                    self._news.notify()
+                self._work.wait(self._turns.wait(now))
+                self._idle -= 1
+        return None
+
+    def _step(self, host: str, job: _Job) -> None:
+        """One try at the first of the job's places."""
+        closed = self._turns.closed.get(host)
+        began = time.monotonic()
+        received = self._asked(job, closed)
+        now = time.monotonic()
+        job.seconds += now - began
+        job.left_s -= now - began
+        job.tries += 1
+        with self._lock:
+            if closed is None:
+                self._note(host, received, began, now)
+            self._turns.done(host)
+            self._work.notify()
+        if closed == "host-busy":
+            self._finish(None, host)
+        elif received.failure in (None, "opted-out"):
+            self._conclude(job, received)
+        elif closed is not None or not self._tried_again(job, received, now):
+            self._go_on(job, received)
+
+    def _asked(self, job: _Job, closed: str | None) -> Received:
+        url = job.places[0].url
+        if closed is not None:
+            return failed(closed, url or "")
+        if url is None:
+            return self._library.read(job.wanted.item)
+        return self._downloader.get(url, job.left_s)
+
+    def _note(self, host: str, received: Received, began: float, now: float) -> None:
+        """What an answer says of its host, and of the host whose line led there."""
+        asked = received.retry_after
+        for name in {host, _host(received.url)} if received.status else {host}:
+            if received.status == 429 or (received.status == 503 and asked):
+                self._turns.busy(name, now, began, asked)
+            elif received.status:
+                self._turns.answered(name)
+            elif received.failure in ("timeout", "connection"):
+                self._turns.silent(name)
+
+    def _tried_again(self, job: _Job, received: Received, now: float) -> bool:
+        """Whether the same place is to be tried once more, which is then arranged."""
+        if not received.may_pass or job.tries >= self._policy.attempts:
+            return False
+        wait = max(FIRST_WAIT_S * 2 ** (job.tries - 1), received.retry_after or 0.0)
+        job.left_s -= wait
+        if job.left_s <= 0:
+            return False
+        with self._lock:
+            self._turns.add(job.places[0].host, job, at=now + wait)
+            self._work.notify()
+        return True
+
+    def _go_on(self, job: _Job, received: Received) -> None:
+        """The next place, or the end."""
+        job.answers.append(received)
+        job.places.pop(0)
+        if not job.places:
+            self._conclude(job, _telling(job.answers))
+            return
+        job.tries, job.left_s = 0, self._policy.total_timeout_s
+        with self._lock:
+            self._begin(job)
+            self._work.notify()
+
+    def _begin(self, job: _Job) -> None:
+        if not job.places:
+            self._unfinished -= 1
+            self._done.append(_row(job, failed("no-url"), None))
+            return
+        host, url = job.places[0]
+        self._turns.add(host, job, limit=1 if url is None else None)
+
+    def _conclude(self, job: _Job, received: Received) -> None:
+        began = time.monotonic()
+        digest = self._put(received.data) if received.data is not None else None
+        if received.data is not None and digest is None:
+            received = replace(received, data=None, failure="forgotten")
+        job.seconds += time.monotonic() - began
+        self._finish(_row(job, received, digest), "")
+
+    def _finish(self, row: Fetch | None, host: str) -> None:
+        with self._lock:
+            self._unfinished -= 1
+            if row is None:
+                self._later[host] += 1
+            else:
+                self._done.append(row)
+            self._tell()
+
+    def _tell(self) -> None:
+        """Wake the caller, but not for every row: that would cost more than the row."""
+        if len(self._done) in (1, self._batch) or not self._unfinished or self._hungry():
+            self._news.notify()
 
 
-def _fetch_one(
-    item: Media,
-    attempt: int,
-    *,
-    library: "_Library",
-    downloader: Downloader,
-    put: Callable[[bytes], str],
-    clock: Callable[[], float],
-) -> Fetch:
-    started = clock()
-    answer = _first_good(item, library, downloader)
-    received = answer.received
+def _telling(answers: list[Received]) -> Received:
+    """What is told of an item that no place gives: the first cause that may pass, or else the first.
+
+    A cause that may pass keeps the item among those that a later run tries.
+    """
+    passing = (a for a in answers if a.failure in PASSING or a.may_pass)
+    return next(passing, answers[0])
+
+
+def _row(job: _Job, received: Received, digest: str | None) -> Fetch:
+    item, attempt = job.wanted
     return Fetch(
         platform=item.platform,
         post_id=item.post_id,
         position=item.position,
         attempt=attempt,
-        digest=put(received.data) if received.data is not None else None,
+        digest=digest,
         failure=received.failure,
-        origin=answer.origin,
+        origin=received.url,
         status=received.status,
         served_type=received.served_type,
         bytes=len(received.data) if received.data is not None else None,
-        seconds=clock() - started,
+        seconds=job.seconds,
+        places=len(places_of(item)),
     )
 
 
-def _first_good(item: Media, library: "_Library", downloader: Downloader) -> _Answer:
-    """The first place that gives the picture; else what the first place said.
-
-    An author's wish to be left out ends the search: a fallback must not get around it.
-    """
-    answers: list[_Answer] = []
-    for answer in _answers(item, library, downloader):
-        if answer.received.failure in (None, "opted-out"):
-            return answer
-        answers.append(answer)
-    return answers[0] if answers else _Answer(_failed("no-url"), "")
-
-
-def _answers(item: Media, library: "_Library", downloader: Downloader) -> Iterator[_Answer]:
-    """Every place of an item, tried only when asked for: the export, the URL, the fallbacks."""
-    if item.member is not None:
-        name, received = library.read(item, downloader.policy.max_bytes)
-        yield _Answer(received, name)
-    for url in dict.fromkeys((item.url, *item.fallback_urls)):
-        if url:
-            received = downloader.get(url)
-            yield _Answer(received, received.url or url)
-
-
-def _failed(cause: str) -> Received:
-    return Received(None, cause, None, None, "")
-
-
-def _key(item: Media) -> MediaKey:
-    return item.platform, item.post_id, item.position
-
-
-class _Library:
-    """The exports that items came from, each opened once, read by one thread at a time."""
-
-    def __init__(self, paths: Mapping[str, Path]) -> None:
-        self._paths = paths
-        self._opened: dict[str, Export | None] = {}
-        self._lock = threading.Lock()
-
-    def read(self, item: Media, limit: int) -> tuple[str, Received]:
-        """The member's name as found, and its bytes or what was wrong."""
-        with self._lock:
-            name, result = self._read(item, limit)
-        if isinstance(result, str):
-            return name, _failed(result)
-        if len(result) > limit:
-            return name, _failed("too-large")
-        if not result:
-            return name, _failed("empty")
-        if not looks_like_image(result):
-            return name, _failed("not-an-image")
-        return name, Received(result, None, None, None, name)
-
-    def _read(self, item: Media, limit: int) -> tuple[str, bytes | str]:
-        wanted = item.member or ""
-        export = self._export(item.source_id)
-        if export is None:
-            return wanted, "export-missing"
-        name = _resolved(export, wanted, item.post_id)
-        if name is None:
-            return wanted, "member-missing"
-        try:
-            return name, export.head(name, limit + 1)
-        except ExportError:
-            return name, "member-damaged"
-
-    def _export(self, source_id: str) -> Export | None:
-        if source_id not in self._opened:
-            path = self._paths.get(source_id)
-            try:
-                export = open_export(path) if path is not None else None
-                self._opened[source_id] = export if export and export.members() else None
-            except ExportError:
-                self._opened[source_id] = None
-        return self._opened[source_id]
-
-
-def _resolved(export: Export, wanted: str, post_id: str) -> str | None:
-    """The member as named; else the only one in its folder that begins with the post's id."""
-    if wanted in export:
-        return wanted
-    folder = wanted.rpartition("/")[0]
-    prefix = f"{folder}/{post_id}-" if folder else f"{post_id}-"
-    near = [m.name for m in export.members() if m.name.startswith(prefix)]
-    return near[0] if len(near) == 1 else None
+def _host(url: str) -> str:
+    """The host of a URL, whose line it waits in; one for all that have none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""

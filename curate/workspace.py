@@ -19,7 +19,7 @@ from schemas.policy import Policy, parse_policy
 POLICY = "wildrf.toml"
 SECRET = "secret.key"  # noqa: S105 - the name of the file, not what is in it
 SECRET_BYTES = 32
-IGNORED = "catalog.duckdb*\nmedia/\nreleases/\nruns/\nsecret.key\n*.html\n"
+IGNORED = "catalog.duckdb*\nmedia/\ncaptures/\nreleases/\nruns/\nsecret.key\n*.html\n"
 """What git should not track of a workspace: bytes, personal data by hash, and the key to them."""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from curate.catalog import insert, select
 from curate.stages import Identity, digest_of, record_run
 from curate.stages.splitting import LABELS
+from curate.tombstones import Tombstones
 from curate.workspace import Workspace
 from labeling.consensus import METHOD, decide
 from labeling.tasks import Refused, from_export
@@ -137,7 +138,11 @@ def _keep(workspace: Workspace, waiting: list[Annotation], intake: Intake) -> No
         return
     with workspace.catalog.writing() as db:
         known = set(select(db, "SELECT digest FROM image")["digest"].to_pylist())
-        intake.new += insert(db, "annotation", waiting)
-    intake.annotations += len(waiting)
-    intake.unknown_images += sum(row.digest not in known for row in waiting)
+        stones = Tombstones.load(db, workspace.secret)
+        kept = [row for row in waiting if not stones.holds_digest(row.digest)]
+        intake.new += insert(db, "annotation", kept)
+    if forgotten := len(waiting) - len(kept):
+        intake.refused["forgotten"] += forgotten
+    intake.annotations += len(kept)
+    intake.unknown_images += sum(row.digest not in known for row in kept)
     waiting.clear()

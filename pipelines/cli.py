@@ -119,10 +119,10 @@ def collectors(as_json: Json = False) -> None:
 
     Example: wildrf collectors --json
     """
-    from pipelines import grow
+    from pipelines import gather
 
-    result = grow.collectors()
-    show(result, grow.collectors_lines(result), as_json)
+    result = gather.collectors()
+    show(result, gather.collectors_lines(result), as_json)
 
 
 @app.command()
@@ -134,6 +134,9 @@ def collect(
     platform: Annotated[
         str | None, typer.Option("--platform", metavar="P", help="If it cannot be guessed.")
     ] = None,
+    parts: Annotated[
+        bool, typer.Option("--parts", help="These are the parts of one export.")
+    ] = False,
     workspace: WorkspaceDir = None,
     as_json: Json = False,
 ) -> None:
@@ -141,11 +144,84 @@ def collect(
 
     Example: wildrf collect RS_2026-01.zst twitter-2026-01-15.zip
     """
-    from pipelines import grow
+    from pipelines import gather
 
     with working() as progress:
-        result = grow.collect(opened(context, workspace), exports, platform, progress)
-    show(result, grow.collect_lines(result), as_json)
+        result = gather.collect(
+            opened(context, workspace), exports, platform, progress, in_parts=parts
+        )
+    show(result, gather.collect_lines(result), as_json)
+
+
+Words = list[str] | None
+
+
+@app.command()
+def capture(
+    context: typer.Context,
+    platform: Annotated[
+        str, typer.Argument(metavar="PLATFORM", help="reddit, mastodon or bluesky.")
+    ],
+    subreddit: Annotated[
+        Words, typer.Option("--subreddit", metavar="NAME", help="Reddit; several are joined.")
+    ] = None,
+    listing: Annotated[
+        str | None,
+        typer.Option("--listing", metavar="NAME", help="Reddit: new (default), hot, top, search."),
+    ] = None,
+    period: Annotated[
+        str | None,
+        typer.Option("--period", metavar="SPAN", help="Reddit top, search: day ... all (default)."),
+    ] = None,
+    query: Annotated[
+        str | None, typer.Option("--query", metavar="WORDS", help="Reddit, Bluesky: a search.")
+    ] = None,
+    tag: Annotated[
+        Words, typer.Option("--tag", metavar="TAG", help="Mastodon, Bluesky; several are joined.")
+    ] = None,
+    author: Annotated[
+        Words, typer.Option("--author", metavar="HANDLE", help="Bluesky: posts of an account.")
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option("--server", metavar="URL", help="Mastodon; Bluesky: of your account."),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, help="Records in the capture file.")
+    ] = 1000,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="Nothing older: 2026-01-31.")
+    ] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option("--into", metavar="FILE", help="Go on with this capture of the same."),
+    ] = None,
+    workspace: WorkspaceDir = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a platform's own API and collect what it answers.
+
+    The answers are kept as they came, in captures/: an export like any other.
+        Credentials come from the environment: REDDIT_CLIENT_ID and REDDIT_CLIENT_SECRET (or praw.ini);
+    MASTODON_ACCESS_TOKEN if the server wants one; BLUESKY_IDENTIFIER and BLUESKY_APP_PASSWORD for searches.
+
+    Example: wildrf capture mastodon --server mastodon.social --tag AIart
+    """
+    import os
+
+    from pipelines import capture as verb
+
+    told = Output(as_json)
+    asked = verb.to_asked(
+        platform, subreddits=subreddit, listing=listing, period=period, query=query, tags=tag,
+        authors=author, server=server, limit=limit, since=since,
+    )  # fmt: skip
+    with working() as progress:
+        found = opened(context, workspace)
+        result = verb.run(found, platform, asked, into, os.environ, told.say, progress)
+    show(result, verb.lines(result), as_json, passes=not result["failed"])
+    if result["interrupted"]:
+        raise SystemExit(INTERRUPTED)  # not by an exit of typer's: the lines say how to go on
 
 
 @app.command()
@@ -340,11 +416,64 @@ def release(
     show(result, grow.release_lines(result), as_json)
 
 
+Several = list[str] | None
+
+
+@app.command()
+def forget(
+    context: typer.Context,
+    post: Annotated[
+        Several, typer.Option("--post", metavar="PLATFORM/ID", help="A post; can be repeated.")
+    ] = None,
+    author: Annotated[
+        Several,
+        typer.Option(
+            "--author", metavar="KEY", help="An author, now and later; or PLATFORM/AUTHOR_ID."
+        ),
+    ] = None,
+    author_of: Annotated[
+        Several, typer.Option("--author-of", metavar="PLATFORM/ID", help="The author of a post.")
+    ] = None,
+    digest: Annotated[
+        Several, typer.Option("--digest", metavar="SHA256", help="A picture, whoever posted it.")
+    ] = None,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="WORDS", help="Kept; name nobody.")
+    ] = "asked for",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go.")] = False,
+    rewrite: Annotated[
+        bool, typer.Option("--rewrite-releases", help="Write releases again, without it.")
+    ] = False,
+    workspace: WorkspaceDir = None,
+    as_json: Json = False,
+) -> None:
+    """Take posts, authors or pictures out for good.
+
+    Rows, bytes and every trace in the catalog go, and no later collection brings them back. What a
+    person has to see to is told. With nothing named, what was begun is finished.
+
+    Example: wildrf forget --post reddit/1abcde --dry-run
+    """
+    import os
+
+    from pipelines import forget as verb
+
+    result = verb.run(
+        opened(context, workspace), os.environ, posts=post or (), authors=author or (),
+        authors_of=author_of or (), digests=digest or (), reason=reason, dry_run=dry_run,
+        rewrite=rewrite,
+    )  # fmt: skip
+    show(result, verb.lines(result), as_json)
+
+
 @app.command()
 def why(
     context: typer.Context,
     digest: Annotated[
-        str, typer.Argument(metavar="DIGEST", help="The image's SHA-256, or how it begins.")
+        str,
+        typer.Argument(
+            metavar="DIGEST", help="The image's SHA-256, or how it begins; or PLATFORM/POST_ID."
+        ),
     ],
     workspace: WorkspaceDir = None,
     as_json: Json = False,
@@ -665,7 +794,7 @@ def demo(
 
 
 NOT_YET = (
-    "equalize", "verify", "diff", "forget", "stress", "calibrate", "explain", "export-onnx", "monitor",
+    "equalize", "verify", "diff", "stress", "calibrate", "explain", "export-onnx", "monitor",
 )  # fmt: skip
 """Verbs of the contract that are still to come: they say so, and are not listed."""
 

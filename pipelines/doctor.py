@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from curate.tombstones import forgotten, unfinished
 from curate.workspace import Workspace
 from schemas.errors import WildrfError
 
@@ -126,6 +127,7 @@ def _catalog(workspace: Workspace | None, environment: dict[str, str]) -> Iterat
     )
     yield _secret(workspace)
     yield _store(workspace)
+    yield _takedown(workspace)
 
 
 def _secret(workspace: Workspace) -> Check:
@@ -156,6 +158,15 @@ def _store(workspace: Workspace) -> Check:
     if broken:
         return Check("media store", False, f"{len(broken)} of {len(rows)} looked at: {broken[0]}")
     return Check("media store", True, f"{len(rows)} files hashed again, all whole")
+
+
+def _takedown(workspace: Workspace) -> Check:
+    """Nothing that was forgotten is here any more."""
+    left = [digest for digest in forgotten(workspace) if workspace.store.has(digest)]
+    if left or unfinished(workspace):
+        detail = f"{len(left)} forgotten pictures are still stored; run `wildrf forget` to finish"
+        return Check("takedown", False, detail)
+    return Check("takedown", True, "nothing that was forgotten is stored")
 
 
 def _installed(name: str) -> str | None:

@@ -41,7 +41,7 @@ def push(
                 f"Label Studio needs a way to show images: set labeling.document_root (or {ROOT}) to the "
                 "folder it was started with, or labeling.image_base_url to a server of the media folder"
             )
-        folder = shared_folder(Path(root), _folder_name(workspace))
+        folder = shared_folder(Path(root), folder_name(workspace))
         urls = [_show(workspace, folder, i, progress) for i in images]
         studio.serve_folder(project, folder)
     tasks = [to_task(i["digest"], url) for i, url in zip(images, urls, strict=True)]
@@ -91,7 +91,7 @@ def export_file(workspace: Workspace, path: Path) -> dict[str, Any]:
     def url(digest: str) -> str:
         if policy.image_base_url:
             return web_url(policy.image_base_url, digest)
-        return local_file_url(_folder_name(workspace), names[digest])
+        return local_file_url(folder_name(workspace), names[digest])
 
     try:
         path.write_text(to_export(names, url), encoding="utf-8")
@@ -129,7 +129,7 @@ def _studio(workspace: Workspace, environment: Mapping[str, str]) -> Any:
     return Studio(workspace.policy.labeling.url, environment.get(KEY, ""))
 
 
-def _folder_name(workspace: Workspace) -> str:
+def folder_name(workspace: Workspace) -> str:
     """The folder of this set under the server's document root; says nothing to annotators."""
     return f"wildrf-{workspace.policy.name}"
 

@@ -192,7 +192,7 @@ def exports_left(context: Context) -> str:
 
 def media_left(context: Context) -> str:
     """Media that is not here."""
-    return f"{len(media_to_fetch(context.workspace))} media items known so far are to be tried"
+    return f"{media_to_fetch(context.workspace)} media items known so far are to be tried"
 
 
 def images_left(context: Context) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import duckdb
 
 from curate.catalog import select
+from curate.tombstones import post_value
 from curate.workspace import Workspace
 from pipelines.output import shortened
 from schemas.errors import InputError
@@ -52,13 +53,18 @@ LISTED = 8
 
 
 def explain(workspace: Workspace, digest: str) -> dict[str, Any]:
-    """Everything the catalog knows about the image whose digest begins with `digest`.
+    """Everything the catalog knows about the image whose digest begins with `digest`, or that a post shows.
+
+    Of what was forgotten there is only when, and why.
 
     Raises:
         InputError: if no image, or more than one, begins so.
     """
     with workspace.catalog.reading() as db:
-        whole = _resolve(db, digest.lower())
+        if gone := _forgotten(db, workspace, digest):
+            return {"asked": digest, "forgotten": gone}
+        start = _shown_by(db, digest) if "/" in digest else digest.lower()
+        whole = _resolve(db, start)
         found = {part: select(db, sql, digest=whole).to_pylist() for part, sql in QUESTIONS.items()}
     answer: dict[str, Any] = {"digest": whole, "stored": workspace.store.has(whole)}
     for part, rows in found.items():
@@ -68,6 +74,10 @@ def explain(workspace: Workspace, digest: str) -> dict[str, Any]:
 
 def lines(answer: dict[str, Any]) -> list[str]:
     """The answer for people: a part a paragraph, a fact a line."""
+    if gone := answer.get("forgotten"):
+        return [
+            f"{shortened(answer['asked'])}: forgotten on {gone['at']:%Y-%m-%d}, {gone['reason']}"
+        ]
     said = [f"image {answer['digest']}", f"  in the store: {'yes' if answer['stored'] else 'NO'}"]
     for part in QUESTIONS:
         value = answer[part]
@@ -104,19 +114,54 @@ def _brief(value: Any) -> str:
     return shortened(str(value))
 
 
-def _resolve(db: duckdb.DuckDBPyConnection, start: str) -> str:
-    if len(start) < 4:
-        raise InputError(f"{start!r} is too short; give at least 4 digits of the digest")
+def _forgotten(
+    db: duckdb.DuckDBPyConnection, workspace: Workspace, asked: str
+) -> dict[str, Any] | None:
+    """When and why a post or a picture was taken out; None if it was not."""
+    platform, _, post_id = asked.partition("/")
+    value = post_value(workspace.secret, platform, post_id) if post_id else asked.lower()
     rows = select(
+        db,
+        'SELECT "at", reason FROM tombstone WHERE kind = $kind AND starts_with(value, $value) '
+        "AND length($value) >= 4 ORDER BY value LIMIT 1",
+        kind="post" if post_id else "digest",
+        value=value,
+    ).to_pylist()
+    return rows[0] if rows and not _known(db, asked.lower()) else None
+
+
+def _known(db: duckdb.DuckDBPyConnection, start: str) -> list[str]:
+    """Up to three digests that begin so."""
+    found: list[str] = select(
         db,
         "SELECT DISTINCT digest FROM (SELECT digest FROM image UNION ALL SELECT digest FROM stored) "
         "WHERE starts_with(digest, $start) ORDER BY digest LIMIT 3",
         start=start,
     )["digest"].to_pylist()
+    return found
+
+
+def _shown_by(db: duckdb.DuckDBPyConnection, post: str) -> str:
+    """The digest of the one image of a post, given as PLATFORM/POST_ID."""
+    platform, _, post_id = post.partition("/")
+    rows = db.execute(
+        "SELECT DISTINCT digest FROM stored WHERE platform = ? AND post_id = ? ORDER BY digest",
+        [platform, post_id],
+    ).fetchall()
+    if len(rows) != 1:
+        told = ", ".join(shortened(row[0]) for row in rows) or "none"
+        raise InputError(f"{post} has {len(rows)} images here ({told}); ask for one by its digest")
+    return str(rows[0][0])
+
+
+def _resolve(db: duckdb.DuckDBPyConnection, start: str) -> str:
+    if len(start) < 4:
+        raise InputError(f"{start!r} is too short; give at least 4 digits of the digest")
+    rows = _known(db, start)
     if not rows:
         raise InputError(f"no image begins with {start}; `wildrf sql` can list digests")
     if len(rows) > 1:
         raise InputError(
             f"{start} begins several digests ({rows[0][:16]}, {rows[1][:16]}, ...); give more"
         )
-    return str(rows[0])
+    return rows[0]

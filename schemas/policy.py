@@ -55,10 +55,15 @@ class TagRule:
 
 @dataclass(frozen=True, slots=True)
 class CollectPolicy:
-    """What of an export is kept: with `only_tagged`, posts that meet a tag rule and no others."""
+    """What of an export is kept.
+
+    With `only_tagged`, posts that meet a tag rule and no others; with `comments`, also the pictures in
+    comments under a post, each as a post of its own.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     only_tagged: bool = False
+    comments: bool = False
 
 
 @dataclass(frozen=True, slots=True)

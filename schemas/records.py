@@ -99,7 +99,7 @@ class Tombstone:
     It holds no name: a post and an author are known by their keyed hash alone.
     """
 
-    kind: str = column("post, author or digest", key=True)
+    kind: str = column("post, author, digest, or unfinished: what a killed run has to do", key=True)
     value: str = column("keyed hash of platform and post id, author key, or digest", key=True)
     reason: str = column("who or what asked for it, in short words")
     at: datetime | None = column("when", volatile=True, default=None)
@@ -147,7 +147,7 @@ class Evidence:
     """One claim about whether one image is real or generated. A prior, never a label."""
 
     digest: str = column("the image", key=True)
-    kind: str = column("tag, camera, generator, iptc, c2pa, platform-trace", key=True)
+    kind: str = column("tag, camera, generator, iptc, c2pa, platform-trace, placeholder", key=True)
     origin: str = column("where the claim was found", key=True)
     direction: str = column("real, fake or neither")
     strength: float = column("0 to 1, how much it should weigh")

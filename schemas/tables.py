@@ -4,12 +4,15 @@ A table is a frozen dataclass in `records` whose fields are made with `column`. 
 project spells out a schema: add a field there, a step in `curate.migrations`, and all three follow.
 """
 
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pyarrow as pa
 
 UInt64 = Annotated[int, "uint64"]
@@ -107,11 +110,113 @@ class Table:
     def to_arrow(self, rows: Iterable[Any]) -> pa.Table:
         """Rows of this table's class as one Arrow table, in order."""
         held = list(rows)
-        arrays = [
-            pa.array([getattr(row, c.name) for row in held], type=c.kind.arrow)
+        named = {c.name: [getattr(row, c.name) for row in held] for c in self.columns}
+        return pa.Table.from_arrays(self._arrays(named), schema=self.arrow)
+
+    def record_batch(self, columns: Mapping[str, Sequence[Any]]) -> pa.RecordBatch:
+        """Columns of this table as Arrow, which costs far less than an object per row.
+
+        A column may be Arrow already, and then keeps its type: a text that is the same in every row takes
+        few bytes of each as a dictionary.
+
+        Raises:
+            TypeError: a value is of another type than its column.
+            ValueError: one is missing where none may be, or is a text that UTF-8 cannot hold.
+        """
+        arrays = self._arrays(columns)
+        for column, held in zip(self.columns, arrays, strict=True):
+            if held.null_count and not column.nullable:
+                raise ValueError(f"{self.name}.{column.name} is missing")
+        return pa.RecordBatch.from_arrays(arrays, names=[c.name for c in self.columns])
+
+    def _arrays(self, columns: Mapping[str, Any]) -> list[pa.Array]:
+        return [
+            columns[c.name]
+            if isinstance(columns[c.name], pa.Array)
+            else array_of(columns[c.name], c.kind.arrow)
             for c in self.columns
         ]
-        return pa.Table.from_arrays(arrays, schema=self.arrow)
+
+    def from_arrow(self, table: pa.Table) -> Iterator[Any]:
+        """The rows of an Arrow table as instances of this table's class."""
+        lists = {c.name for c in self.columns if pa.types.is_list(c.kind.arrow)}
+        for row in table.to_pylist():
+            yield self.row(**{k: tuple(v) if k in lists else v for k, v in row.items()})
+
+
+def array_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """`pa.array` for the types of `KINDS`; that one loads pandas where it is installed, for 50 MB.
+
+    Raises:
+        TypeError: a value is of another type.
+        OverflowError: a number does not fit.
+        ValueError: a text is not what UTF-8 can hold.
+    """
+    missing = values.count(None)
+    if missing == len(values):
+        return pa.nulls(missing, kind)
+    if pa.types.is_string(kind):
+        return _strings(values)
+    if pa.types.is_list(kind):
+        return _lists(values)
+    if pa.types.is_boolean(kind):
+        return _of_buffers(values, missing, kind, _bits([_flag(v) for v in values]))
+    if pa.types.is_timestamp(kind):
+        values = [None if v is None else (v - EPOCH) // _MICROSECOND for v in values]
+    plain = [0 if v is None else v for v in values] if missing else values
+    return _of_buffers(values, missing, kind, pa.py_buffer(array(_code(kind), plain)))
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def _code(kind: pa.DataType) -> str:
+    """How the standard library calls a number of this type."""
+    if pa.types.is_floating(kind):
+        return "d"
+    return "Q" if pa.types.is_unsigned_integer(kind) else "q"
+
+
+def _of_buffers(
+    values: Sequence[Any], missing: int, kind: pa.DataType, data: pa.Buffer
+) -> pa.Array:
+    there = _bits([v is not None for v in values]) if missing else None
+    return pa.Array.from_buffers(kind, len(values), [there, data])
+
+
+def _bits(flags: Sequence[bool]) -> pa.Buffer:
+    return pa.py_buffer(np.packbits(np.array(flags, dtype=np.bool_), bitorder="little").tobytes())
+
+
+def _flag(value: Any) -> bool:
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    raise TypeError(f"{value!r} is neither True nor False")
+
+
+def _strings(values: Sequence[Any]) -> pa.Array:
+    missing = None in values
+    texts = ["" if v is None else v for v in values] if missing else values
+    joined = "".join(texts)
+    data = joined.encode()
+    sizes = map(len, texts) if len(data) == len(joined) else (len(t.encode()) for t in texts)
+    ends = array("i", accumulate(sizes, initial=0))
+    there = _bits([v is not None for v in values]) if missing else None
+    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(data), there)
+
+
+def _lists(values: Sequence[Any]) -> pa.Array:
+    """Lists of texts; a list that is None is told from an empty one."""
+    sizes = [0 if v is None else len(v) for v in values]
+    ends = array("i", accumulate(sizes, initial=0))
+    there = _bits([v is not None for v in values]) if None in values else None
+    return pa.ListArray.from_buffers(
+        pa.list_(pa.string()),
+        len(values),
+        [there, pa.py_buffer(ends)],
+        children=[_strings([text for v in values if v for text in v])],
+    )
 
 
 def table_of(row: type, name: str) -> Table:

@@ -30,9 +30,10 @@ class FoundPost(NamedTuple):
     """A post as the platform wrote it: `schemas.records.Post` before its author is hashed.
 
     `author_id` is the platform's own id of the author; `handles` are names not to be kept: the
-    author's and those of people mentioned. `platform` is given only by a collector that reads the
+    author's first, then those of people mentioned. `platform` is given only by a collector that reads the
     posts of several (a crawler's side files, say), so that they meet those of the platform's own.
-    `opted_out` is for a marker by which an author asks not to be collected or shown.
+    `comment` is for what stands under another post and not by itself; it is kept where the policy asks
+    for it. `opted_out` is for a marker by which an author asks not to be collected or shown.
     """
 
     post_id: str
@@ -52,6 +53,7 @@ class FoundPost(NamedTuple):
     repost_of: str | None = None
     opted_out: bool = False
     platform: str | None = None
+    comment: bool = False
 
 
 class FoundMedia(NamedTuple):

@@ -7,8 +7,9 @@ pure and gives None for what is not there, since a platform's JSON promises noth
 import csv
 import html
 import io
+import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import Any
@@ -70,14 +71,35 @@ def head_of(export: Export, name: str, size: int = 65_536) -> bytes:
     return export.head(name, size).removeprefix(b"\xef\xbb\xbf").lstrip()
 
 
+def loads(data: bytes) -> Any:
+    """The JSON document in `data`, which may begin with a byte order mark.
+
+    Half of a surrogate pair, as posts cut off by a program hold, becomes `?`: the fast reader refuses it,
+    and the post would be lost.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        if b"\\ud" not in data and b"\\uD" not in data:
+            raise
+        try:
+            text = json.dumps(json.loads(data), ensure_ascii=False)
+        except RecursionError:
+            raise error from None  # brackets without end
+        return orjson.loads(text.encode("utf-8", "replace"))
+
+
 def is_lines(export: Export, name: str) -> bool:
     """Whether a JSON file holds one document per line: by its name, else by its first line."""
     if not stem_of(name).endswith(".json"):
         return True
-    first = next(export.lines(name), b"").removeprefix(b"\xef\xbb\xbf")
     try:
-        orjson.loads(first)
-    except orjson.JSONDecodeError:
+        loads(next(export.lines(name), b""))
+    except ValueError:
         return False
     return True
 
@@ -88,21 +110,28 @@ def documents(export: Export, names: Iterable[str]) -> Iterator[Raw]:
         yield from lines(export, name) if is_lines(export, name) else [document(export, name)]
 
 
+def entries(export: Export, names: Iterable[str]) -> Iterator[Raw]:
+    """As `documents`, but each element of a file that is one list, as a stream in bounded memory."""
+    for name in names:
+        listed = stem_of(name).endswith(".json") and head_of(export, name, 16).startswith(b"[")
+        yield from elements(export, name, "item") if listed else documents(export, [name])
+
+
 def lines(export: Export, name: str) -> Iterator[Raw]:
     """Each line of a member as a JSON document."""
     for number, line in enumerate(export.lines(name), start=1):
         where = f"{name}:{number}"
         try:
-            yield Raw(where, orjson.loads(line.removeprefix(b"\xef\xbb\xbf")))
-        except orjson.JSONDecodeError:
+            yield Raw(where, loads(line))
+        except ValueError:
             yield Raw(where, problem="broken line")
 
 
 def document(export: Export, name: str) -> Raw:
     """A member that is one JSON document, read whole; for long lists inside one see `elements`."""
     try:
-        return Raw(name, orjson.loads(export.read(name).removeprefix(b"\xef\xbb\xbf")))
-    except orjson.JSONDecodeError:
+        return Raw(name, loads(export.read(name)))
+    except ValueError:
         return Raw(name, problem="broken file", partial=f"{name} is not valid JSON")
 
 
@@ -115,9 +144,9 @@ def elements(export: Export, name: str, prefix: str) -> Iterator[Raw]:
         prefix: where the list's elements are, as ijson names it: `item`, `messages.item`.
     """
     number = 0
-    with export.open(name) as stream:
+    with MemberStream(export, name) as stream:
         try:
-            for element in ijson.items(_WithoutMark(stream), prefix, use_float=True):
+            for element in ijson.items(stream, prefix, use_float=True):
                 yield Raw(f"{name}[{number}]", element)
                 number += 1
         except (ijson.JSONError, UnicodeDecodeError) as error:
@@ -126,19 +155,42 @@ def elements(export: Export, name: str, prefix: str) -> Iterator[Raw]:
             yield Raw(f"{name}[{number}]", problem="broken file", partial=partial)
 
 
-class _WithoutMark:
-    """A stream without the byte order mark it may begin with, which ijson does not take."""
+class MemberStream(io.RawIOBase):
+    """The bytes of a member for parsers that read a stream, without the mark it may begin with.
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._begun = False
+    Damage that is met on the way is an ExportError, as everywhere: `Export.open` tells only that at the
+    beginning.
+    """
 
-    def read(self, size: int = -1) -> bytes:
-        data: bytes = self._stream.read(size)
-        if data and not self._begun:
-            self._begun = True
-            data = data.removeprefix(b"\xef\xbb\xbf") or self._stream.read(size)
-        return data
+    def __init__(self, export: Export, name: str) -> None:
+        self._chunks = _without_mark(export.chunks(name))
+        self._piece = memoryview(b"")
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill `buffer` as far as the next piece goes; 0 at the end."""
+        if not self._piece:
+            self._piece = memoryview(next(self._chunks, b""))
+        view = memoryview(buffer).cast("B")
+        taken = self._piece[: len(view)]
+        self._piece = self._piece[len(taken) :]
+        view[: len(taken)] = taken
+        return len(taken)
+
+    def close(self) -> None:
+        """Close the member."""
+        self._chunks.close()
+        super().close()
+
+
+def _without_mark(chunks: Iterator[bytes]) -> Generator[bytes]:
+    first = next(chunks, b"").removeprefix(b"\xef\xbb\xbf")
+    if first:
+        yield first
+    yield from chunks
 
 
 def rows(export: Export, name: str) -> Iterator[Raw]:
@@ -148,8 +200,8 @@ def rows(export: Export, name: str) -> Iterator[Raw]:
     or fewer fields than the header is a problem of that row alone.
     """
     csv.field_size_limit(MAX_FIELD)
-    with export.open(name) as stream:
-        text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
+    with io.BufferedReader(MemberStream(export, name)) as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline="")
         first = text.readline()
         table = csv.reader(_chain(first, text), delimiter=_delimiter(first))
         yield from _records(table, name)

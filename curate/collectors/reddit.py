@@ -1,4 +1,4 @@
-"""Reddit submissions: monthly and per-subreddit dumps, listing JSON, answers of Arctic Shift.
+"""Reddit: monthly and per-subreddit dumps, listing JSON, answers of Arctic Shift, the data request.
 
 Fields: https://www.reddit.com/dev/api and https://github.com/ArthurHeitmann/arctic_shift. What
 decides:
@@ -10,26 +10,33 @@ decides:
   its query is never touched;
 - `created_utc` is a string, an integer or a float; `created` is not UTC and never read;
 - responses asked for without `raw_json=1` escape `&`, `<` and `>`;
-- what its author withdrew, or a moderator removed, is not collected.
+- what its author withdrew, or a moderator removed, is not collected;
+- a comment with an image is a post of its own, `t1_ID`; stickers and reactions are no images. Comments lie
+  inside each other in `replies`;
+- the zip of a data request (https://www.reddit.com/settings/data-request) has links and texts of one person,
+  no media, and the address each post was sent from, which is never read.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 
 from curate.collectors.contract import Format, Found, FoundMedia, FoundPost, Raw, Skip
+from curate.collectors.reading import inside, iso_time, loads, rows
 from curate.exports import Export
 
 PLATFORM = "reddit"
-VERSION = 1
+VERSION = 2
 FORMATS = (
     Format("dump", "Dump: one submission per line, .zst, .gz or plain", "RS_2026-01.zst"),
     Format("listing", "Saved listing or comments page, JSON", "new.json"),
     Format("data", "API answer of Arctic Shift or Pushshift, JSON", "search.json"),
+    Format("gdpr", "Zip or folder of a data request, CSV", "export_20260102.zip"),
 )
 
 IMAGE_TYPES = {
@@ -58,6 +65,10 @@ _VIDEO_HOSTS = (
 )
 _VIDEO_ENDINGS = ("gifv", "mp4", "webm", "mov")
 _REMOVED = {"deleted": "deleted", "author": "deleted"}
+_OWN_POSTS = re.compile(r"(?:^|/)(?:posts|comments)\.csv$")
+_OWN_NAME = re.compile(r"(?:^|/)statistics\.csv$")
+_OWN_COLUMNS = {"id", "permalink", "date", "ip", "subreddit"}
+_LINK_ID = re.compile(r"/comments/(\w+)")
 _GONE_TEXT = {"[deleted]": "deleted", "[removed]": "removed"}
 _TAG = re.compile(r"(?<![\w#/&])#(\w*[^\W\d]\w*)")
 _INLINE = re.compile(
@@ -65,6 +76,7 @@ _INLINE = re.compile(
     r"|https?://(?:preview|i)\.redd\.it/([\w-]+\.[A-Za-z]{3,4})(?:\?[^\s)\]]*)?"
 )
 _IMGUR_ID = re.compile(r"^/([A-Za-z0-9]{5,8})$")
+_PLAIN_LINK = re.compile(r"https?://([A-Za-z0-9_.:-]+)(/[^?#\t\r\n]*)?(?=[?#]|\Z)")
 
 
 # ---------------------------------------------------------------- recognise and read
@@ -72,6 +84,8 @@ _IMGUR_ID = re.compile(r"^/([A-Za-z0-9]{5,8})$")
 
 def recognise(export: Export) -> str | None:
     """The format of a Reddit export, by the first bytes of its first data file."""
+    if _own_posts(export):
+        return "gdpr"
     names = _data_files(export)
     if not names:
         return None
@@ -79,7 +93,7 @@ def recognise(export: Export) -> str | None:
     compact = re.sub(rb"\s+", b"", head[:4096])
     if compact.startswith((b'{"kind":"Listing"', b'[{"kind":"Listing"')):
         return "listing"
-    if b'"subreddit"' not in head or b'"created_utc"' not in head:
+    if b'"subreddit"' not in head or b'"created_utc"' not in head or b'"subcategory"' in head:
         return None
     if compact.startswith(b'{"data":['):
         return "data"
@@ -88,6 +102,9 @@ def recognise(export: Export) -> str | None:
 
 def read(export: Export, format: str) -> Iterator[Raw]:
     """Every record of a Reddit export."""
+    if format == "gdpr":
+        yield from _read_own(export)
+        return
     for name in _data_files(export):
         yield from _read_lines(export, name) if format == "dump" else _read_json(export, name)
 
@@ -111,19 +128,27 @@ def _is_dump_name(name: str, stem: str) -> bool:
 
 
 def _read_lines(export: Export, name: str) -> Iterator[Raw]:
-    loads = orjson.loads
+    loads, place = orjson.loads, f"{name}:"
     for number, line in enumerate(export.lines(name), start=1):
         try:
-            yield Raw(f"{name}:{number}", loads(line))
+            yield Raw(place + str(number), loads(line), None, None)
         except orjson.JSONDecodeError:
-            yield Raw(f"{name}:{number}", problem="broken line")
+            yield _repaired(place + str(number), line)
+
+
+def _repaired(where: str, line: bytes) -> Raw:
+    """A line that the fast reader refuses: half a character is no reason to lose a post."""
+    try:
+        return Raw(where, loads(line))
+    except ValueError:
+        return Raw(where, problem="broken line")
 
 
 def _read_json(export: Export, name: str) -> Iterator[Raw]:
     """Records of one JSON document: a listing, a list of listings, or `{"data": [...]}`."""
     try:
-        document = orjson.loads(export.read(name).removeprefix(b"\xef\xbb\xbf"))
-    except orjson.JSONDecodeError:
+        document = loads(export.read(name))
+    except ValueError:
         yield Raw(name, problem="broken file", partial=f"{name} is not valid JSON")
         return
     for page, listing in enumerate(document if isinstance(document, list) else [document]):
@@ -137,9 +162,55 @@ def _of_listing(listing: Any, where: str) -> Iterator[Raw]:
         yield Raw(where, problem="broken listing")
         return
     for number, record in enumerate(records):
-        yield Raw(f"{where}[{number}]", record)
+        yield from _with_replies(record, f"{where}[{number}]")
     if isinstance(data, dict) and data.get("after"):
         yield Raw(where, partial=f"the listing goes on after {data['after']}")
+
+
+def _with_replies(record: Any, where: str) -> Iterator[Raw]:
+    """A record, and after it the comments that lie inside it."""
+    waiting = [(record, where)]
+    while waiting:
+        thing, place = waiting.pop()
+        data = inside(thing, "data")
+        replies = inside(data, "replies", "data", "children")
+        if isinstance(replies, list):
+            thing = {**thing, "data": {k: v for k, v in data.items() if k != "replies"}}
+            below = [(reply, f"{place}.{n}") for n, reply in enumerate(replies)]
+            waiting += reversed(below)
+        yield Raw(place, thing)
+
+
+def _own_posts(export: Export) -> list[str]:
+    """The tables of posts and comments in the answer to a data request."""
+    found = [m.name for m in export.members() if _OWN_POSTS.search(m.name)]
+    return [name for name in found if _columns(export, name) >= _OWN_COLUMNS]
+
+
+def _columns(export: Export, name: str) -> set[str]:
+    header = export.head(name, 4096).removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0]
+    return {column.strip().strip('"') for column in header.decode("utf-8", "replace").split(",")}
+
+
+def _read_own(export: Export) -> Iterator[Raw]:
+    """Each post and comment of a data request, without the address it was sent from."""
+    owner = _owner(export)
+    for name in _own_posts(export):
+        for raw in rows(export, name):
+            if raw.record is None:
+                yield raw
+            else:
+                kept = {k: v for k, v in raw.record.items() if k != "ip"}
+                yield raw._replace(record={**kept, "owner": owner})
+
+
+def _owner(export: Export) -> str | None:
+    """The name of the account, by which older dumps know an author too."""
+    for name in (m.name for m in export.members() if _OWN_NAME.search(m.name)):
+        for raw in rows(export, name):
+            if inside(raw.record, "statistic") == "account name":
+                return inside(raw.record, "value") or None
+    return None
 
 
 # ---------------------------------------------------------------- parse
@@ -147,9 +218,11 @@ def _of_listing(listing: Any, where: str) -> Iterator[Raw]:
 
 def parse(record: Any, format: str) -> tuple[Found | Skip, ...]:
     """The post of one record with its images, or why there is none. Pure."""
-    raw = _submission(record)
+    raw = _submission(_as_served(record) if format == "gdpr" else record)
     if isinstance(raw, Skip):
         return (raw,)
+    if "title" not in raw:
+        return (_comment(raw),)
     shown = _shown(raw)
     if isinstance(shown, Skip):
         return (shown,)
@@ -160,22 +233,60 @@ def parse(record: Any, format: str) -> tuple[Found | Skip, ...]:
 
 
 def _submission(record: Any) -> dict[str, Any] | Skip:
-    """The submission inside a record, unless it is something else or was withdrawn."""
+    """The submission or comment inside a record, unless it is something else or was withdrawn."""
     if not isinstance(record, dict):
         return Skip("not a record")
     kind = record.get("kind")
     if kind is not None and isinstance(record.get("data"), dict):
-        if kind == "t1":
-            return Skip("comment")
-        if kind != "t3":
-            return Skip("not a post")
+        if kind not in ("t1", "t3"):
+            return Skip("comments not included" if kind == "more" else "not a post")
         record = record["data"]
     if "title" not in record:
-        return Skip("comment" if "body" in record else "not a post")
+        if "body" not in record:
+            return Skip("not a post")
+        if not _may_show(record):
+            return Skip("comment")  # text alone, as nearly all are
     if not isinstance(record.get("id"), str) or not record["id"]:
         return Skip("no id")
     gone = _gone(record)
     return Skip(gone) if gone else record
+
+
+def _may_show(comment: dict[str, Any]) -> bool:
+    """Whether a comment may hold an image, told quickly."""
+    body = comment.get("body")
+    return isinstance(body, str) and ("redd.it/" in body or bool(comment.get("media_metadata")))
+
+
+def _comment(raw: dict[str, Any]) -> Found | Skip:
+    """A comment as a post of its own, if it shows an image."""
+    media, missed = _inline({**raw, "selftext": raw["body"]})
+    if not media:
+        return Skip("comment")
+    post = _post({**raw, "selftext": raw["body"], "link_flair_text": None, "num_comments": None})
+    link = str(raw.get("link_id") or "").removeprefix("t3_")
+    place = f"https://www.reddit.com/comments/{link}/comment/{raw['id']}/" if link else None
+    made = post._replace(post_id=f"t1_{raw['id']}", permalink=place, comment=True)
+    return Found(made, media, missed)
+
+
+def _as_served(row: Any) -> Any:
+    """A row of a data request in the shape that the API gives a post or comment."""
+    if not isinstance(row, dict) or not row.get("permalink"):
+        return row
+    made = iso_time(str(row.get("date") or "").replace(" UTC", "+00:00"))
+    common = {
+        "id": row.get("id"),
+        "author": row.get("owner"),
+        "created_utc": made.timestamp() if made else None,
+        "subreddit": row.get("subreddit"),
+    }
+    if "title" not in row:
+        link = _LINK_ID.search(str(row["permalink"]))
+        return {**common, "body": row.get("body"), "link_id": link[1] if link else None}
+    address = str(row.get("url") or "")
+    post = {"title": row["title"], "selftext": row.get("body"), "url": address}
+    return {**common, **post, "is_gallery": "/gallery/" in address}
 
 
 def _gone(raw: dict[str, Any]) -> str | None:
@@ -189,7 +300,7 @@ def _gone(raw: dict[str, Any]) -> str | None:
     category = raw.get("removed_by_category")
     if category:
         return _REMOVED.get(str(category), "removed")
-    text = raw.get("selftext")
+    text = raw.get("selftext", raw.get("body"))
     if isinstance(text, str) and text in _GONE_TEXT:
         return _GONE_TEXT[text]
     if raw.get("title") in ("[deleted by user]", "[deleted]"):
@@ -213,21 +324,23 @@ def _post(raw: dict[str, Any]) -> FoundPost:
     author = raw.get("author")
     handle = author if isinstance(author, str) and author not in ("[deleted]", "") else None
     community = raw.get("subreddit")
-    return FoundPost(
-        post_id=raw["id"],
-        author_id=_author_id(raw, handle),
-        handles=(handle,) if handle else (),
-        created_at=_time(raw.get("created_utc")),
-        title=title,
-        text=text or None,
-        hashtags=_hashtags(title, text),
-        community=None if not community or str(community).startswith("u_") else str(community),
-        flair=_plain(raw.get("link_flair_text")) or None,
-        permalink=f"https://www.reddit.com/comments/{raw['id']}/",
-        score=_count(raw.get("score")),
-        replies=_count(raw.get("num_comments")),
-        sensitive=raw.get("over_18") if isinstance(raw.get("over_18"), bool) else None,
-        repost_of=_repost_of(raw),
+    sensitive = raw.get("over_18")
+    return FoundPost(  # by place: naming seventeen fields takes as long as all the rest
+        raw["id"],
+        _author_id(raw, handle),
+        (handle,) if handle else (),
+        _time(raw.get("created_utc")),
+        title,
+        text or None,
+        _hashtags(title, text),
+        None if not community or str(community).startswith("u_") else str(community),
+        _plain(raw.get("link_flair_text")) or None,
+        f"https://www.reddit.com/comments/{raw['id']}/",
+        _count(raw.get("score")),
+        _count(raw.get("num_comments")),
+        sensitive if isinstance(sensitive, bool) else None,
+        None,
+        _repost_of(raw),
     )
 
 
@@ -241,6 +354,8 @@ def _author_id(raw: dict[str, Any], handle: str | None) -> str | None:
 
 def _repost_of(raw: dict[str, Any]) -> str | None:
     parent = raw.get("crosspost_parent")
+    if not parent and not raw.get("crosspost_parent_list"):
+        return None
     if not isinstance(parent, str) or not parent:
         parents = raw.get("crosspost_parent_list") or [{}]
         parent = parents[0].get("id")
@@ -249,7 +364,7 @@ def _repost_of(raw: dict[str, Any]) -> str | None:
 
 def _hashtags(*texts: str | None) -> tuple[str, ...]:
     found = [tag for text in texts if text and "#" in text for tag in _TAG.findall(text)]
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(found)) if found else ()
 
 
 def _time(value: Any) -> datetime | None:
@@ -269,7 +384,7 @@ def _plain(value: Any) -> str | None:
     """Text without the three escapes that Reddit writes."""
     if not isinstance(value, str):
         return None
-    if "&" not in value:
+    if ";" not in value or "&" not in value:  # addresses have many & and seldom a ;
         return value
     return value.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
@@ -302,7 +417,9 @@ def _why_no_image(missed: tuple[str, ...]) -> str:
 
 def _gallery(raw: dict[str, Any]) -> _Images:
     """The items of a gallery, in its own order; an item that failed keeps its place empty."""
-    order = raw.get("gallery_data")
+    if "gallery_data" not in raw:
+        return (), ("gallery not included",)
+    order = raw["gallery_data"]
     items = order.get("items") if isinstance(order, dict) else None
     if not isinstance(items, list) or not items:
         return (), ("deleted gallery",)
@@ -340,16 +457,18 @@ def _from_metadata(
     if not served:
         return "gallery item video" if source.get("mp4") else "gallery item failed"
     url, fallbacks, rendition = _original(served)
+    claimed = entry.get("m")
     return FoundMedia(
-        position=position,
-        media_id=media_id,
-        url=url,
-        fallback_urls=fallbacks,
-        alt=alt or None,
-        claimed_type=entry.get("m") if isinstance(entry.get("m"), str) else None,
-        claimed_width=_count(source.get("x")),
-        claimed_height=_count(source.get("y")),
-        rendition=rendition,
+        position,
+        media_id,
+        url,
+        fallbacks,
+        None,
+        alt or None,
+        claimed if isinstance(claimed, str) else None,
+        _count(source.get("x")),
+        _count(source.get("y")),
+        rendition,
     )
 
 
@@ -368,14 +487,14 @@ def _single(link: str, raw: dict[str, Any]) -> tuple[FoundMedia | None, str | No
     if not link.startswith(("http://", "https://")):
         return None, None
     try:
-        parts = urlsplit(link)
+        host, path = _host_and_path(link)
     except ValueError:
         return None, "broken link"
-    host, ending = _host(parts.netloc), _ending(parts.path)
+    ending = _ending(path)
     if host in _VIDEO_HOSTS or ending in _VIDEO_ENDINGS:
         return None, "video"
     if host == "imgur.com":
-        return _imgur(link, parts.path, raw)
+        return _imgur(link, path, raw)
     if host == "preview.redd.it":
         url, fallbacks, rendition = _original(link)
         return _link_image(url, fallbacks, ending, raw, rendition), None
@@ -406,14 +525,16 @@ def _link_image(
     more = (preview,) if preview and preview not in (url, *fallbacks) else ()
     name = url.split("?", 1)[0].rsplit("/", 1)[-1]
     return FoundMedia(
-        position=0,
-        media_id=name.rsplit(".", 1)[0] if "redd.it/" in url else None,
-        url=url,
-        fallback_urls=fallbacks + more,
-        claimed_type=IMAGE_TYPES.get(ending),
-        claimed_width=width,
-        claimed_height=height,
-        rendition=rendition,
+        0,
+        name.rsplit(".", 1)[0] if "redd.it/" in url else None,
+        url,
+        fallbacks + more,
+        None,
+        None,
+        IMAGE_TYPES.get(ending),
+        width,
+        height,
+        rendition,
     )
 
 
@@ -469,6 +590,22 @@ def _inline_item(
     )
 
 
+def _host_and_path(link: str) -> tuple[str, str]:
+    """The host of a link without `www.`, and its path.
+
+    Raises:
+        ValueError: it is no address at all.
+    """
+    plain = _PLAIN_LINK.match(
+        link
+    )  # nearly all are: splitting one otherwise costs more than the rest
+    if plain:
+        return _host(plain[1]), plain[2] or ""
+    parts = urlsplit(link)
+    return _host(parts.netloc), parts.path
+
+
+@lru_cache(maxsize=4096)
 def _host(netloc: str) -> str:
     return netloc.lower().rpartition("@")[2].partition(":")[0].removeprefix("www.")
 

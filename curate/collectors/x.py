@@ -1,7 +1,8 @@
-"""X (Twitter): the personal archive, API v2 answers, v1.1 JSON, captures of the web client.
+"""X (Twitter): the personal archive, API v2 answers, v1.1 JSON, web captures, snscrape and twscrape.
 
 Archive: https://help.x.com/en/managing-your-account/how-to-download-your-x-archive; API:
-https://docs.x.com/x-api/fundamentals/data-dictionary. What decides:
+https://docs.x.com/x-api/fundamentals/data-dictionary; lines of the scrapers:
+https://github.com/JustAnotherArchivist/snscrape and https://github.com/vladkens/twscrape. What decides:
 
 - ids are read as text (`id_str`, `rest_id`), since JavaScript tools round the numbers;
 - only `extended_entities.media` has all images of a post;
@@ -9,13 +10,19 @@ https://docs.x.com/x-api/fundamentals/data-dictionary. What decides:
   `source_status_id_str`;
 - long posts are in `note-tweet.js` under other ids: they are joined by second and by how they
   begin;
-- deleted posts and circles are in the archive too; they are counted and never collected;
-- every picture X serves is its own re-encoding, and the archive holds the size for the web.
+- deleted posts and circles are in the archive too, and what a reader captured may be of protected accounts;
+  they are counted and never collected;
+- a large archive comes in several zips, and its manifest says which files there should be;
+- archives of before 2019 hold `data/js/tweets/2012_01.js`, one file for each month;
+- twscrape sorts media by kind: photos keep their order, their place among videos is not known;
+- every picture X serves is its own re-encoding, and the archive holds the size for the web. `name=orig` is
+  the largest; it is missing for some old pictures. `format` stays as it was: another one is a conversion.
 """
 
 import codecs
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -24,15 +31,18 @@ from typing import Any
 import orjson
 
 from curate.collectors.contract import Format, Found, FoundMedia, FoundPost, Raw, Skip
+from curate.collectors.reading import inside, loads
 from curate.exports import Export
 
 PLATFORM = "x"
-VERSION = 1
+VERSION = 2
 FORMATS = (
     Format("archive", "Archive from the account settings, zip or folder", "twitter-2026-01-02.zip"),
     Format("api-v2", "API v2: pages, flattened posts or stream, JSON lines", "search.jsonl"),
     Format("v1.1", "API v1.1: statuses, as JSON or lines", "statuses.json"),
     Format("graphql", "Captured answers of the web client, JSON or lines", "SearchTimeline.json"),
+    Format("snscrape", "Tweets of snscrape, JSON lines", "twitter-hashtag.jsonl"),
+    Format("twscrape", "Tweets of twscrape, JSON lines", "twscrape.jsonl"),
 )
 
 _TYPES = {"jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
@@ -44,17 +54,23 @@ _MONTHS = dict(
         strict=True,
     )
 )
-_PART = re.compile(r"(?:^|/)(tweets?|community-tweet)(?:-part\d+)?\.js$")
+_PART = re.compile(
+    r"(?:^|/)(?:(?:tweets?|community-tweets?)(?:-part\d+)?|js/tweets/\d{4}_\d\d)\.js$"
+)
 _NOTES = re.compile(r"(?:^|/)note-tweet(?:-part\d+)?\.js$")
 _WITHHELD = (
     ("deleted", re.compile(r"(?:^|/)deleted-tweets?(?:-part\d+)?\.js$")),
-    ("circle", re.compile(r"(?:^|/)twitter-circle-tweet(?:-part\d+)?\.js$")),
+    ("not public", re.compile(r"(?:^|/)twitter-circle-tweet(?:-part\d+)?\.js$")),
 )
 _LOCAL = re.compile(r"(?:^|/)(?:tweets?|community_tweet)_media/(\d+)-[^/]+$")
 _REPOST = re.compile(r"^RT @\w+:")
 _STATUS = re.compile(r"/status(?:es)?/(\d+)")
 _EPOCH_MS = 1_288_834_974_657  # https://docs.x.com/fundamentals/x-ids: snowflake time zero
 _FIRST_SNOWFLAKE = 29_700_859_247
+_SIZE_SUFFIX = re.compile(r":(?:orig|large|medium|small|thumb)$")
+_FORMAT = re.compile(r"(?:^|&)format=(\w+)")
+_OWN_LINK = re.compile(r"\s*https://t\.co/\w+$")
+_SCRAPED = "snscrape.modules.twitter."
 _MAX_ELEMENT = 64 * 2**20
 _DECODER = json.JSONDecoder()
 _NEXT = re.compile(r"[^\s,]")
@@ -70,7 +86,8 @@ def recognise(export: Export) -> str | None:
         return "archive"
     for name in names:
         if name.endswith(".js") and _PART.search(name):
-            return "archive" if b"window.YTD." in export.head(name, 64) else None
+            known = (b"window.YTD.", b"Grailbird.data.")
+            return "archive" if any(k in export.head(name, 64) for k in known) else None
     data = [n for n in names if _is_json(n)]
     return _format_of(export.head(data[0], 65_536)) if data else None
 
@@ -83,6 +100,8 @@ def _is_json(name: str) -> bool:
 
 
 def _format_of(head: bytes) -> str | None:
+    if _SCRAPED.encode() in head:
+        return "twscrape" if b'"id_str"' in head else "snscrape"
     if b'"__typename"' in head and (b'"rest_id"' in head or b"tweet_results" in head):
         return "graphql"
     if b'"id_str"' in head and (b'"full_text"' in head or b'"truncated"' in head):
@@ -102,7 +121,7 @@ def read(export: Export, format: str) -> Iterator[Raw]:
     if format == "archive":
         yield from _read_archive(export)
         return
-    split = {"api-v2": _of_page, "v1.1": _of_statuses, "graphql": _of_capture}[format]
+    split = _SPLITTERS.get(format, _of_statuses)
     for where, document in _documents(export):
         if isinstance(document, Raw):
             yield document
@@ -120,8 +139,8 @@ def _documents(export: Export) -> Iterator[tuple[str, Any]]:
             yield from _lines(export, member.name)
             continue
         try:
-            yield member.name, orjson.loads(export.read(member.name))
-        except orjson.JSONDecodeError:
+            yield member.name, loads(export.read(member.name))
+        except ValueError:
             partial = f"{member.name} is not valid JSON"
             yield member.name, Raw(member.name, problem="broken file", partial=partial)
 
@@ -131,8 +150,8 @@ def _is_lines(export: Export, name: str) -> bool:
         return True
     first = next(export.lines(name), b"")
     try:
-        orjson.loads(first)
-    except orjson.JSONDecodeError:
+        loads(first)
+    except ValueError:
         return False
     return True
 
@@ -141,8 +160,8 @@ def _lines(export: Export, name: str) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(export.lines(name), start=1):
         where = f"{name}:{number}"
         try:
-            yield where, orjson.loads(line)
-        except orjson.JSONDecodeError:
+            yield where, loads(line)
+        except ValueError:
             yield where, Raw(where, problem="broken line")
 
 
@@ -152,11 +171,10 @@ def _of_page(document: Any) -> Iterator[Any]:
     if not isinstance(data, dict | list) or (data is document and "id" not in document):
         yield {"error": True}
         return
-    includes = document.get("includes") if data is not document else None
-    includes = includes if isinstance(includes, dict) else {}
-    media = {m.get("media_key"): m for m in includes.get("media") or []}
-    users = {u.get("id"): u for u in includes.get("users") or []}
-    tweets = {t.get("id"): t for t in includes.get("tweets") or []}
+    includes = _part(document, "includes") if data is not document else {}
+    media = {str(m.get("media_key")): m for m in _parts(includes, "media")}
+    users = {str(u.get("id")): u for u in _parts(includes, "users")}
+    tweets = {str(t.get("id")): t for t in _parts(includes, "tweets")}
     for tweet in data if isinstance(data, list) else [data]:
         yield _joined(tweet, media, users, tweets) if isinstance(tweet, dict) else tweet
 
@@ -166,13 +184,13 @@ def _joined(
 ) -> dict[str, Any]:
     """One post of API v2 with its author, media and original inside, as in flattened files."""
     joined = dict(tweet)
-    attached = tweet.get("attachments") or {}
+    attached = _part(tweet, "attachments")
     if "media" not in attached and attached.get("media_keys"):
-        found = [media.get(key, {"media_key": key}) for key in attached["media_keys"]]
+        found = [media.get(key, {"media_key": key}) for key in _texts(attached, "media_keys")]
         joined["attachments"] = {**attached, "media": found}
-    if "author" not in tweet and tweet.get("author_id") in users:
-        joined["author"] = users[tweet["author_id"]]
-    references = tweet.get("referenced_tweets") or []
+    if "author" not in tweet and str(tweet.get("author_id")) in users:
+        joined["author"] = users[str(tweet["author_id"])]
+    references = _parts(tweet, "referenced_tweets")
     joined["referenced_tweets"] = [_reference(r, media, users, tweets) for r in references]
     return joined
 
@@ -183,7 +201,7 @@ def _reference(
     users: dict[Any, Any],
     tweets: dict[Any, Any],
 ) -> dict[str, Any]:
-    known = tweets.get(reference.get("id"))
+    known = tweets.get(str(reference.get("id")))
     if known is None:
         return reference
     return {**_joined({**known, "referenced_tweets": []}, media, users, {}), **reference}
@@ -200,19 +218,24 @@ def _of_statuses(document: Any) -> Iterator[Any]:
 
 def _of_capture(document: Any) -> Iterator[Any]:
     """Every post of a captured answer, promoted ones marked; quoted ones stay inside."""
-    if isinstance(document, list):
-        for item in document:
-            yield from _of_capture(item)
-    elif isinstance(document, dict):
-        if "__typename" in document and ("legacy" in document or "tweet" in document):
-            yield document
-            return
-        result = (document.get("tweet_results") or {}).get("result")
-        if isinstance(result, dict):
-            yield {**result, "promoted": "promotedMetadata" in document}
-            return
-        for value in document.values():
-            yield from _of_capture(value)
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += reversed(value)
+            continue
+        result = inside(value, "tweet_results", "result")
+        if not isinstance(value, dict):
+            continue
+        if "__typename" in value and ("legacy" in value or "tweet" in value):
+            yield value
+        elif isinstance(result, dict):
+            yield {**result, "promoted": "promotedMetadata" in value}
+        else:
+            waiting += reversed(value.values())
+
+
+_SPLITTERS = {"api-v2": _of_page, "graphql": _of_capture}
 
 
 # ---------------------------------------------------------------- read: the archive
@@ -220,18 +243,31 @@ def _of_capture(document: Any) -> Iterator[Any]:
 
 def _read_archive(export: Export) -> Iterator[Raw]:
     names = [m.name for m in export.members()]
-    account, partial = _manifest(export, names)
-    if partial:
-        yield Raw("data/manifest.js", partial=partial)
+    account, files, partial = _manifest(export, names)
+    yield from (Raw("data/manifest.js", partial=reason) for reason in partial)
     notes = _notes(export, names)
-    files = _local_files(names)
+    local = _local_files(names)
     for name in (n for n in names if _PART.search(n)):
+        count = 0
         for raw in _elements(export, name):
-            yield _with_context(raw, account, notes, files)
+            count += raw.problem is None
+            yield _with_context(raw, account, notes, local)
+        stated = files.get(_tail(name), 0)
+        if count < stated:
+            yield Raw(name, partial=f"{name} has {count} of the {stated} posts that it should have")
     for reason, pattern in _WITHHELD:
         for name in (n for n in names if pattern.search(n)):
             for raw in _elements(export, name):
-                yield raw._replace(record={"withheld": reason})
+                yield raw._replace(record={"withheld": reason, "tweet": _tweet_in(raw.record)})
+
+
+def _tweet_in(record: Any) -> Any:
+    """The post in an element of an archive: old files do not wrap it."""
+    return record.get("tweet", record) if isinstance(record, dict) else None
+
+
+def _tail(name: str) -> str:
+    return name.rsplit("/", 1)[-1]
 
 
 def _with_context(
@@ -241,7 +277,7 @@ def _with_context(
     files: dict[str, list[str]],
 ) -> Raw:
     """One archived post with its account, its long text and its local files."""
-    tweet = raw.record.get("tweet", raw.record) if isinstance(raw.record, dict) else None
+    tweet = _tweet_in(raw.record)
     if not isinstance(tweet, dict):
         return raw
     post_id = str(tweet.get("id_str") or tweet.get("id"))
@@ -250,20 +286,50 @@ def _with_context(
     return raw._replace(record=record)
 
 
-def _manifest(export: Export, names: Iterable[str]) -> tuple[dict[str, Any], str | None]:
-    """The account, and why the archive is partial (None if it is whole)."""
-    name = next((n for n in names if n.endswith("data/manifest.js")), None)
-    if name is None:
-        return {}, None
-    text = export.read(name, _MAX_ELEMENT)
+def _manifest(
+    export: Export, names: Iterable[str]
+) -> tuple[dict[str, Any], dict[str, int], tuple[str, ...]]:
+    """The account, how many posts each file should hold, and why the archive is partial.
+
+    Each zip of a large archive may bring a manifest of its own.
+    """
+    account: dict[str, Any] = {}
+    stated: Counter[str] = Counter()
+    partial = []
+    for name in (n for n in names if n.endswith("data/manifest.js")):
+        manifest = _assigned(export.read(name, _MAX_ELEMENT))
+        if manifest is None:
+            partial.append("the manifest is not valid JSON")
+            continue
+        if inside(manifest, "archiveInfo", "isPartialArchive"):
+            partial.append("the archive's manifest says that it is partial")
+        owner = manifest.get("userInfo")
+        account = account or (owner if isinstance(owner, dict) else {})
+        stated |= Counter(dict(_listed(manifest)))
+    here = {_tail(name) for name in names}
+    missing = sorted(name for name, count in stated.items() if count and name not in here)
+    partial += [f"the manifest names {name}, which is not here" for name in missing]
+    return account, dict(stated), tuple(dict.fromkeys(partial))
+
+
+def _assigned(text: bytes) -> dict[str, Any] | None:
+    """The object that a script assigns."""
     try:
-        manifest = orjson.loads(text[text.index(b"{") : text.rindex(b"}") + 1])
+        value = orjson.loads(text[text.index(b"{") : text.rindex(b"}") + 1])
     except (ValueError, orjson.JSONDecodeError):
-        return {}, "the manifest is not valid JSON"
-    partial = (manifest.get("archiveInfo") or {}).get("isPartialArchive")
-    account = manifest.get("userInfo")
-    reason = "the archive's manifest says that it is partial" if partial else None
-    return account if isinstance(account, dict) else {}, reason
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _listed(manifest: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """Each file of posts that a manifest names, with how many it says there are."""
+    kinds = manifest.get("dataTypes")
+    for kind in kinds.values() if isinstance(kinds, dict) else ():
+        files = kind.get("files") if isinstance(kind, dict) else None
+        for file in files if isinstance(files, list) else ():
+            name, count = inside(file, "fileName"), _count(inside(file, "count"))
+            if isinstance(name, str) and (_PART.search(name) or _NOTES.search(name)):
+                yield _tail(name), count or 0
 
 
 def _notes(export: Export, names: Iterable[str]) -> dict[datetime, list[dict[str, Any]]]:
@@ -282,7 +348,7 @@ def _note_of(tweet: dict[str, Any], notes: list[dict[str, Any]]) -> dict[str, An
     """The long post that begins as `tweet` does, among those of the same second."""
     text = _plain(str(tweet.get("full_text") or ""))
     for note in notes:
-        long = _plain(str((note.get("core") or {}).get("text") or ""))
+        long = _plain(str(inside(note, "core", "text") or ""))
         if len(text) >= 60 and long[:60] == text[:60]:
             return note
         if len(notes) == 1 and len(text) >= 20 and long[:20] == text[:20]:
@@ -369,16 +435,32 @@ def parse(record: Any, format: str) -> tuple[Found | Skip, ...]:
     if not isinstance(record, dict):
         return (Skip("not a record"),)
     if "withheld" in record and isinstance(record["withheld"], str):
-        return (Skip(record["withheld"]),)
+        return (_withheld(record["withheld"], inside(record, "tweet", "id_str")),)
     if record.get("error") is True:
         return (Skip("error line"),)
     if record.get("promoted"):
         return (Skip("promoted"),)
+    if _is_protected(record):
+        return (Skip("not public"),)
     tweet = _READERS[format](record)
     if isinstance(tweet, Skip):
         return (tweet,)
-    files = record.get("files", []) if format == "archive" else []
+    files = _texts(record, "files") if format == "archive" else []
     return (_found(tweet, files),)
+
+
+def _is_protected(record: dict[str, Any]) -> bool:
+    """Whether only followers may see it: what a logged-in reader sees holds such posts."""
+    person = inside(record, "core", "user_results", "result")
+    people = (record.get("user"), record.get("author"), person)
+    nested = (inside(person, "legacy"), inside(person, "privacy"))
+    return any(inside(someone, "protected") is True for someone in (*people, *nested))
+
+
+def _withheld(reason: str, post_id: Any) -> Skip:
+    """A post that its author deleted, or that not everybody could see."""
+    deleted = reason == "deleted" and isinstance(post_id, str)
+    return Skip(reason, withdrawn=post_id if deleted else None)
 
 
 def _found(tweet: _Tweet, files: list[str]) -> Found | Skip:
@@ -436,21 +518,36 @@ def _images(tweet: _Tweet, files: list[str]) -> tuple[tuple[FoundMedia, ...], tu
 
 
 def _image(position: int, item: dict[str, Any], url: str, member: str | None) -> FoundMedia:
-    """A photo: its largest address, then the one served by default, and its file in the archive."""
-    base = url.split("?", 1)[0]
+    """A photo: its largest address, then the others it has, and its file in the archive."""
+    largest, others, ending = _addresses(url)
     width, height = _size(item)
     return FoundMedia(
         position=position,
         media_id=str(item.get("id_str") or item.get("media_key") or "") or None,
-        url=f"{base}?name=orig",
-        fallback_urls=(url,),
+        url=largest,
+        fallback_urls=others,
         member=member,
         alt=_sound(str(item.get("ext_alt_text") or item.get("alt_text") or "")) or None,
-        claimed_type=_TYPES.get(base.rsplit(".", 1)[-1].lower()),
+        claimed_type=_TYPES.get(ending),
         claimed_width=width,
         claimed_height=height,
         rendition="re-encode",
     )
+
+
+def _addresses(url: str) -> tuple[str, tuple[str, ...], str]:
+    """The largest address of a photo, those to fall back to, and the ending of its format."""
+    bare, _, query = url.partition("?")
+    bare = _SIZE_SUFFIX.sub("", bare)
+    stated = _FORMAT.search(query)
+    last = bare.rsplit("/", 1)[-1]
+    ending = last.rsplit(".", 1)[-1].lower() if "." in last else ""
+    if stated and ending not in _TYPES:
+        base, ending = f"{bare}?format={stated[1]}&name=", stated[1].lower()
+    else:
+        base = f"{bare}?name="
+    others = [f"{base}4096x4096", url]
+    return f"{base}orig", tuple(o for o in others if o != f"{base}orig"), ending
 
 
 def _member(url: str, post_id: str, files: list[str]) -> str | None:
@@ -468,7 +565,7 @@ def _size(item: dict[str, Any]) -> tuple[int | None, int | None]:
     info = item.get("original_info")
     if isinstance(info, dict):
         return _count(info.get("width")), _count(info.get("height"))
-    large = (item.get("sizes") or {}).get("large")
+    large = inside(item, "sizes", "large")
     if isinstance(large, dict):
         return _count(large.get("w")), _count(large.get("h"))
     return _count(item.get("width")), _count(item.get("height"))
@@ -478,23 +575,24 @@ def _size(item: dict[str, Any]) -> tuple[int | None, int | None]:
 
 
 def _archived(record: dict[str, Any]) -> _Tweet | Skip:
-    account = record.get("account") or {}
+    account = _part(record, "account")
     raw = record.get("tweet")
     if not isinstance(raw, dict):
         return Skip("not a post")
     user = {"id_str": account.get("accountId"), "screen_name": account.get("userName")}
+    if isinstance(raw.get("user"), dict):
+        return _status(raw)  # the oldest archives name the author in every post, and have no notes
     tweet = _legacy(raw, user)
-    core = (record.get("note") or {}).get("core")
+    core = inside(record, "note", "core")
     if isinstance(tweet, Skip) or not isinstance(core, dict):
         return tweet
-    tags = tuple(str(h["text"]) for h in core.get("hashtags") or [] if h.get("text"))
-    hashtags = tuple(dict.fromkeys((*tweet.hashtags, *tags)))
+    hashtags = tuple(dict.fromkeys((*tweet.hashtags, *_hashtags(core))))
     return replace(tweet, text=_plain(str(core.get("text") or tweet.text)), hashtags=hashtags)
 
 
 def _status(raw: dict[str, Any]) -> _Tweet | Skip:
     """A status of v1.1; a retweet carries its original whole."""
-    tweet = _legacy(raw, raw.get("user") or {})
+    tweet = _legacy(raw, _part(raw, "user"))
     original = raw.get("retweeted_status")
     return _with_origin(tweet, _status(original) if isinstance(original, dict) else None)
 
@@ -507,16 +605,16 @@ def _captured(raw: dict[str, Any]) -> _Tweet | Skip:
     legacy = result.get("legacy") if isinstance(result, dict) else None
     if not isinstance(result, dict) or not isinstance(legacy, dict):
         return Skip("not a post")
-    user = ((result.get("core") or {}).get("user_results") or {}).get("result") or {}
-    names = {**(user.get("legacy") or {}), **(user.get("core") or {})}
+    user = _part(inside(result, "core", "user_results"), "result")
+    names = {**_part(user, "legacy"), **_part(user, "core")}
     identity = {"id_str": user.get("rest_id"), "screen_name": names.get("screen_name")}
     tweet = _legacy({**legacy, "id_str": result.get("rest_id") or legacy.get("id_str")}, identity)
-    note = ((result.get("note_tweet") or {}).get("note_tweet_results") or {}).get("result")
+    note = inside(result, "note_tweet", "note_tweet_results", "result")
     if isinstance(note, dict) and not isinstance(tweet, Skip):
         tags = _hashtags(note.get("entity_set"))
         hashtags = tuple(dict.fromkeys((*tweet.hashtags, *tags)))
         tweet = replace(tweet, text=_plain(str(note.get("text") or "")), hashtags=hashtags)
-    original = (legacy.get("retweeted_status_result") or {}).get("result")
+    original = inside(legacy, "retweeted_status_result", "result")
     return _with_origin(tweet, _captured(original) if isinstance(original, dict) else None)
 
 
@@ -534,11 +632,11 @@ def _legacy(raw: dict[str, Any], user: dict[str, Any]) -> _Tweet | Skip:
     post_id = raw.get("id_str") or raw.get("id")
     if post_id is None:
         return Skip("no id")
-    extended = raw.get("extended_tweet") or {}
+    extended = _part(raw, "extended_tweet")
     text = str(extended.get("full_text") or raw.get("full_text") or raw.get("text") or "")
-    entities = extended.get("entities") or raw.get("entities") or {}
-    media = (extended.get("extended_entities") or raw.get("extended_entities") or entities).get(
-        "media"
+    entities = _part(extended, "entities") or _part(raw, "entities")
+    media = _parts(
+        _part(extended, "extended_entities") or _part(raw, "extended_entities") or entities, "media"
     )
     community = raw.get("community_id_str")
     return _Tweet(
@@ -546,9 +644,9 @@ def _legacy(raw: dict[str, Any], user: dict[str, Any]) -> _Tweet | Skip:
         author_id=str(user["id_str"]) if user.get("id_str") else None,
         handles=_handles(user.get("screen_name"), entities),
         created_at=_when(str(post_id), raw.get("created_at")),
-        text=_plain(_expanded(text, entities)),
+        text=_plain(_expanded(text, {**entities, "media": media})),
         hashtags=_hashtags(entities),
-        media=tuple(m for m in media or () if isinstance(m, dict)),
+        media=tuple(media),
         sensitive=_flag(raw.get("possibly_sensitive")),
         language=_language(raw.get("lang")),
         likes=_count(raw.get("favorite_count")),
@@ -561,10 +659,10 @@ def _second(raw: dict[str, Any]) -> _Tweet | Skip:
     """A post of API v2 with what it refers to put inside."""
     if not raw.get("id"):
         return Skip("no id")
-    references = raw.get("referenced_tweets") or []
-    reposted = next((r for r in references if r.get("type") == "retweeted"), None)
-    entities, metrics = raw.get("entities") or {}, raw.get("public_metrics") or {}
-    author = raw.get("author") or {}
+    references = _parts(raw, "referenced_tweets")
+    reposted = next((r for r in references if r.get("type") == "retweeted" and r.get("id")), None)
+    entities, metrics = _part(raw, "entities"), _part(raw, "public_metrics")
+    author = _part(raw, "author")
     tweet = _Tweet(
         post_id=str(raw["id"]),
         author_id=str(raw["author_id"]) if raw.get("author_id") else None,
@@ -588,38 +686,126 @@ def _second(raw: dict[str, Any]) -> _Tweet | Skip:
     return _with_origin(tweet, origin)
 
 
-_READERS = {"archive": _archived, "v1.1": _status, "graphql": _captured, "api-v2": _second}
+def _scraped(raw: dict[str, Any]) -> _Tweet | Skip:
+    """A tweet of snscrape or twscrape; both write the same names, snscrape older ones too."""
+    kind = str(raw.get("_type") or "")
+    if kind.endswith("Tombstone"):
+        return Skip("not found")
+    if kind and kind != f"{_SCRAPED}Tweet":
+        return Skip("not a post")
+    post_id = raw.get("id_str") or raw.get("id.str") or raw.get("id")
+    if not post_id:
+        return Skip("no id")
+    user, media = _part(raw, "user"), _scraped_media(raw.get("media"))
+    author = user.get("id_str") or user.get("id.str") or user.get("id")
+    entities = _scraped_entities(raw)
+    text = str(raw.get("rawContent") or raw.get("content") or "")
+    shown = _expanded(text, entities)
+    tweet = _Tweet(
+        post_id=str(post_id),
+        author_id=str(author) if author else None,
+        handles=_handles(user.get("username"), entities),
+        created_at=_when(str(post_id), raw.get("date")),
+        text=_plain(_OWN_LINK.sub("", shown) if media else shown),
+        hashtags=_hashtags(entities),
+        media=media,
+        sensitive=_flag(raw.get("possibly_sensitive")),
+        language=_language(raw.get("lang")),
+        likes=_count(raw.get("likeCount")),
+        replies=_count(raw.get("replyCount")),
+        community=None,
+    )
+    original = raw.get("retweetedTweet")
+    return _with_origin(tweet, _scraped(original) if isinstance(original, dict) else None)
+
+
+def _scraped_entities(raw: dict[str, Any]) -> dict[str, Any]:
+    """Hashtags, links and mentions in the shape that the API gives them."""
+    links = [
+        {"url": link.get("tcourl"), "expanded_url": link.get("url")}
+        for link in _parts(raw, "links")
+    ]
+    if not links:
+        pairs = zip(_texts(raw, "tcooutlinks"), _texts(raw, "outlinks"), strict=False)
+        links = [{"url": short, "expanded_url": long} for short, long in pairs]
+    return {
+        "urls": links,
+        "mentions": _parts(raw, "mentionedUsers"),
+        "hashtags": [{"text": tag} for tag in _texts(raw, "hashtags")],
+    }
+
+
+def _scraped_media(media: Any) -> tuple[dict[str, Any], ...]:
+    """Media of snscrape (a list) or twscrape (lists by kind), as the API gives them."""
+    if isinstance(media, dict):
+        photos = [_scraped_photo(p) for p in _parts(media, "photos")]
+        others = len(_parts(media, "videos")) + len(_parts(media, "animated"))
+        return (*photos, *({"type": "video"} for _ in range(others)))
+    return tuple(
+        _scraped_photo(m) if str(m.get("_type")).endswith("Photo") else {"type": "video"}
+        for m in _parts({"media": media}, "media")
+    )
+
+
+def _scraped_photo(photo: dict[str, Any]) -> dict[str, Any]:
+    url = photo.get("fullUrl") or photo.get("url")
+    return {"type": "photo", "media_url_https": url, "alt_text": photo.get("altText")}
+
+
+_READERS = {
+    "archive": _archived,
+    "v1.1": _status,
+    "graphql": _captured,
+    "api-v2": _second,
+    "snscrape": _scraped,
+    "twscrape": _scraped,
+}
 
 
 # ---------------------------------------------------------------- parts of a post
 
 
+def _part(record: Any, key: str) -> dict[str, Any]:
+    """The object under a key, empty where there is none."""
+    value = inside(record, key)
+    return value if isinstance(value, dict) else {}
+
+
+def _parts(record: Any, key: str) -> list[dict[str, Any]]:
+    """The objects of a list under a key."""
+    value = inside(record, key)
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _texts(record: Any, key: str) -> list[str]:
+    """The texts of a list under a key."""
+    value = inside(record, key)
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
 def _attached(raw: dict[str, Any]) -> tuple[dict[str, Any], ...]:
     """The media of a post of API v2; a key without its object stays, to be counted."""
-    attached = raw.get("attachments") or {}
-    known = attached.get("media") or [
-        {"media_key": key} for key in attached.get("media_keys") or ()
-    ]
-    return tuple(m for m in known if isinstance(m, dict))
+    attached = _part(raw, "attachments")
+    keys = [{"media_key": key} for key in _texts(attached, "media_keys")]
+    return tuple(_parts(attached, "media") or keys)
 
 
 def _handles(own: Any, entities: dict[str, Any]) -> tuple[str, ...]:
-    mentions = [*(entities.get("user_mentions") or ()), *(entities.get("mentions") or ())]
+    mentions = [*_parts(entities, "user_mentions"), *_parts(entities, "mentions")]
     names = [own, *(m.get("screen_name") or m.get("username") for m in mentions)]
     return tuple(dict.fromkeys(str(name) for name in names if name))
 
 
 def _hashtags(entities: Any) -> tuple[str, ...]:
-    tags = (entities or {}).get("hashtags") or ()
-    names = (h.get("text") or h.get("tag") for h in tags if isinstance(h, dict))
+    names = (h.get("text") or h.get("tag") for h in _parts(entities, "hashtags"))
     return tuple(dict.fromkeys(_sound(str(name)) for name in names if name))
 
 
 def _expanded(text: str, entities: dict[str, Any]) -> str:
     """`text` with its t.co links spelt out, and those of its own pictures dropped."""
-    for item in entities.get("media") or ():
+    for item in _parts(entities, "media"):
         text = text.replace(str(item.get("url") or "\0"), "")
-    for link in entities.get("urls") or ():
+    for link in _parts(entities, "urls"):
         own = link.get("media_key") or "/photo/" in str(link.get("expanded_url") or "")
         target = "" if own else str(link.get("expanded_url") or link.get("url"))
         text = text.replace(str(link.get("url") or "\0"), target)
@@ -662,7 +848,7 @@ def _time(value: Any) -> datetime | None:
             hour, minute, second = map(int, parts[3].split(":"))
             day = (int(parts[5]), _MONTHS[parts[1]], int(parts[2]))
             return datetime(*day, hour, minute, second, tzinfo=UTC)
-        time = datetime.fromisoformat(value)
+        time = datetime.fromisoformat(value.replace(" +", "+"))
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, KeyError):
         return None

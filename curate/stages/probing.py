@@ -84,7 +84,8 @@ def _unreadable(digest: str, error: str) -> Image:
 def _commit(workspace: Workspace, digests: Sequence[str], found: Sequence[Examined]) -> None:
     with workspace.catalog.writing() as db:
         db.execute(
-            "DELETE FROM evidence WHERE kind <> 'tag' AND digest IN (SELECT unnest(?))",
+            "DELETE FROM evidence WHERE kind NOT IN ('tag', 'placeholder') "
+            "AND digest IN (SELECT unnest(?))",
             [list(digests)],
         )
         db.execute("DELETE FROM fingerprint WHERE digest IN (SELECT unnest(?))", [list(digests)])

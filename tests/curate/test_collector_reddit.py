@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import zstandard
 
-from curate.collect import collect
+from curate.collect import Terms, collect
 from curate.collectors import detect, reddit
 from curate.collectors.contract import Found, Skip
 from curate.exports import open_export
+from schemas.policy import CollectPolicy, Policy
 
 SAMPLES = Path(__file__).resolve().parents[1] / "data" / "exports" / "reddit"
+COMMENTS = Terms(Policy(name="with-comments", collect=CollectPolicy(comments=True)))
 
 
 def post(**fields: Any) -> dict[str, Any]:
@@ -184,11 +186,136 @@ def test_a_dump_gives_the_same_posts_however_it_is_packed(tmp_path, ending):
     path = tmp_path / f"RS_2026-01{'.' if ending else '.ndjson'}{ending}"
     path.write_bytes(pack(data))
 
-    collection = collect(*_opened(path), secret=b"s", source_id="s")
+    collection = collect(*_opened(path), secret=b"s", source_id="s", terms=COMMENTS)
     posts = [p.post_id for batch in collection for p in batch.posts]
 
-    assert posts == ["zz0001", "zz0002", "zz0003", "zz0006", "zz0009", "zz000a"]
+    assert posts == [
+        *("zz0001", "zz0002", "zz0003", "zz0006", "zz0009", "zz000a", "t1_c2", "zz000c")
+    ]
     assert json.loads(collection.source.skipped)["broken line"] == 1
+
+
+def comment(**fields: Any) -> dict[str, Any]:
+    base = {"id": "c1", "body": "", "created_utc": 1767225600, "subreddit": "aiArt"}
+    return {**base, "link_id": "t3_a1", "author": "me", "author_fullname": "t2_m", **fields}
+
+
+def test_a_comment_with_an_image_is_a_post_of_its_own():
+    raw = comment(body="mine #Flux ![img](one-one)", media_metadata={"one-one": entry("one-one")})
+
+    [got] = reddit.parse(raw, "dump")
+    [same] = reddit.parse({"kind": "t1", "data": raw}, "listing")
+
+    assert got == same
+    assert isinstance(got, Found)
+    assert (got.post.post_id, got.post.author_id, got.post.title) == ("t1_c1", "t2_m", None)
+    assert (got.post.community, got.post.hashtags) == ("aiArt", ("Flux",))
+    assert got.post.permalink == "https://www.reddit.com/comments/a1/comment/c1/"
+    assert [m.url for m in got.media] == ["https://i.redd.it/one-one.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"body": "words"}, "comment"),
+        ({"body": "[removed]"}, "comment"),
+        ({"body": "![gif](giphy|abcdef)", "media_metadata": {"giphy|abcdef": {}}}, "comment"),
+        ({"body": "![img](emote|t5_x|12)", "media_metadata": {"emote|t5_x|12": {}}}, "comment"),
+        ({"body": "https://v.redd.it/abcdef"}, "comment"),
+        (
+            {"body": "https://i.redd.it/abcdef.jpg", "_meta": {"was_deleted_later": True}},
+            "deleted later",
+        ),
+        ({"body": "https://i.redd.it/abcdef.jpg", "removed_by_category": "moderator"}, "removed"),
+        ({"body": "https://i.redd.it/abcdef.jpg", "id": None}, "no id"),
+    ],
+)
+def test_a_comment_without_an_image_to_take_is_skipped_with_a_reason(fields, reason):
+    assert reddit.parse(comment(**fields), "dump") == (Skip(reason),)
+
+
+def test_comments_are_found_however_deep_they_lie_and_those_left_out_are_told():
+    collection = collect(
+        *_opened(SAMPLES / "listing.json"), secret=b"s", source_id="s", terms=COMMENTS
+    )
+    posts = [p.post_id for batch in collection for p in batch.posts]
+
+    assert posts == ["zz0001", "zz0002", "zz0003", "t1_d1", "t1_d2"]
+    assert json.loads(collection.source.skipped)["comments not included"] == 2
+
+
+def test_a_thread_of_hundreds_of_levels_is_read():
+    thread: Any = ""
+    for number in range(300):
+        data = comment(id=f"d{number}", body="https://i.redd.it/abcdef.jpg", replies=thread)
+        thread = {"kind": "Listing", "data": {"children": [{"kind": "t1", "data": data}]}}
+
+    records = list(reddit._of_listing(thread, "x"))
+
+    assert [r.record["data"]["id"] for r in records] == [f"d{n}" for n in reversed(range(300))]
+
+
+def test_a_data_request_gives_own_posts_by_their_links():
+    collection = collect(*_opened(SAMPLES / "gdpr"), secret=b"s", source_id="s", terms=COMMENTS)
+    batches = list(collection)
+    posts = [p for b in batches for p in b.posts]
+
+    assert [m.url for b in batches for m in b.media] == [
+        "https://i.redd.it/ownc02ownc02.png",
+        "https://i.redd.it/own001own001.png",
+        "https://i.imgur.com/AbCdE12.jpg",
+        "https://i.redd.it/own004one.png",
+        "https://i.redd.it/own004two.jpeg",
+        "https://i.redd.it/own009own009.jpg",
+    ]
+    assert posts[0].permalink == "https://www.reddit.com/comments/zz0001/comment/ownc02/"
+    assert posts[1].created_at == datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)
+    assert (posts[1].title, posts[1].hashtags) == (
+        'A castle, "again" #Midjourney \U0001f3a8',
+        ("Midjourney",),
+    )
+    assert len({p.author for p in posts}) == 1
+    assert json.loads(collection.source.skipped) == {
+        "album": 1,
+        "comment": 1,
+        "gallery not included": 1,
+        "removed": 1,
+        "row of another width than the header": 1,
+        "video": 1,
+    }
+
+
+def test_the_address_a_post_was_sent_from_never_leaves_the_export():
+    export = open_export(SAMPLES / "gdpr")
+
+    assert b"203.0.113.77" in export.read("posts.csv")
+    assert "203.0.113.77" not in repr(list(reddit.read(export, "gdpr")))
+
+
+def test_a_data_request_knows_its_author_as_old_dumps_do():
+    export = open_export(SAMPLES / "gdpr")
+    found = [
+        f
+        for r in reddit.read(export, "gdpr")
+        if r.record
+        for f in reddit.parse(r.record, "gdpr")
+        if isinstance(f, Found)
+    ]
+
+    old = image(url="https://i.redd.it/x.jpg", author="Pseudonym_Marker").post
+    assert {f.post.author_id for f in found} == {old.author_id} == {"name:pseudonym_marker"}
+
+
+@pytest.mark.parametrize("name", ["new.json", "RS_2026-01.ndjson"])
+def test_half_a_character_does_not_cost_a_post(tmp_path, name):
+    raw = post(title="a \ud83d b", url="https://i.redd.it/x.jpg")
+    listing = {"kind": "Listing", "data": {"children": [{"kind": "t3", "data": raw}]}}
+    path = tmp_path / name
+    path.write_text(json.dumps(listing if name == "new.json" else raw))
+
+    collection = collect(*_opened(path), secret=b"s", source_id="s", terms=COMMENTS)
+
+    assert [p.title for b in collection for p in b.posts] == ["a ? b"]
 
 
 def _opened(path: Path) -> tuple[Any, Any, Any]:
@@ -198,7 +325,7 @@ def _opened(path: Path) -> tuple[Any, Any, Any]:
 
 def test_real_listings_give_as_many_posts_and_images_as_counted_otherwise(shared):
     for path in sorted((shared / "data/exports/reddit").glob("*.json")):
-        collection = collect(*_opened(path), secret=b"s", source_id="s")
+        collection = collect(*_opened(path), secret=b"s", source_id="s", terms=COMMENTS)
         batches = list(collection)
         posts = sum(len(b.posts) for b in batches)
         images = sum(len(b.media) for b in batches)
@@ -212,7 +339,7 @@ def test_real_listings_give_as_many_posts_and_images_as_counted_otherwise(shared
 def _counted(document: Any) -> tuple[int, int]:
     """Posts and images of a listing, counted by another rule: by what its media entries say."""
     listings = document if isinstance(document, list) else [document]
-    things = [c["data"] for x in listings for c in x["data"]["children"] if c["kind"] == "t3"]
+    things = [c["data"] for x in listings for c in x["data"]["children"]]
     per_post = Counter({t["name"]: _images_of(t) for t in things})
     return sum(1 for n in per_post.values() if n), per_post.total()
 

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from curate.download import Downloader, is_public, looks_like_image
+from curate.connect import Addresses, Refused, is_public
+from curate.download import Downloader, looks_like_image
+from curate.placeholders import CONTENTS
 from schemas.policy import FetchPolicy
 
 Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
@@ -51,6 +53,7 @@ class Site:
     url: str
     answers: dict[str, list[Answer]] = field(default_factory=dict)
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    ports: set[int] = field(default_factory=set)
 
     def on(self, path: str, *answers: Answer) -> None:
         self.answers[path] = list(answers)
@@ -62,6 +65,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.site.asked.append((self.path, dict(self.headers)))
+        self.site.ports.add(self.client_address[1])
         answers = self.site.answers.get(self.path.split("?")[0], [send(b"gone", 404)])
         try:
             (answers.pop(0) if len(answers) > 1 else answers[0])(self)
@@ -78,6 +82,7 @@ def site() -> Iterator[Site]:
     handler = type("SiteHandler", (Handler,), {"site": site})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients leave early here
     site.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -94,7 +99,7 @@ def policy(site: Site, **fields: object) -> FetchPolicy:
 
 
 def get(site: Site, path: str, **fields: object):
-    with Downloader(policy(site, **fields), sleep=lambda _: None) as downloader:
+    with Downloader(policy(site, **fields)) as downloader:
         return downloader.get(f"https://img.example{path}")
 
 
@@ -120,8 +125,13 @@ def test_bytes_come_exactly_as_they_were_served(site):
         (send(JPEG, Content_Length="10000000"), "too-large"),
         (send(JPEG, X_Robots_Tag="noindex, noai"), "opted-out"),
         (send(JPEG, X_Robots_Tag="otherbot: NoImageAI"), "opted-out"),
+        (send(JPEG, X_Robots_Tag="nofollow, noimageindex"), "opted-out"),
+        (send(JPEG, X_Robots_Tag="wildrf: noindex"), "opted-out"),
+        (send(JPEG, X_Robots_Tag="max-snippet: 5, none"), "opted-out"),
         (send(JPEG, Content_Encoding="gzip"), "content-encoding"),
+        (send(JPEG, Content_Encoding="BR"), "content-encoding"),
         (send(b"", 302, Location="https://i.imgur.com/removed.png"), "placeholder"),
+        (send(b"", 302, Location="//s.example/en-us/photo_unavailable_l.png"), "placeholder"),
         (send(b"", 302, Location="ftp://img.example/a"), "bad-scheme"),
         (send(b"", 302, Location="/a"), "too-many-redirects"),
         (send(b"", 302), "http-302"),
@@ -139,6 +149,40 @@ def test_an_answer_that_is_no_picture_gives_a_cause(site, answer, cause):
     assert (got.data, got.failure) == (None, cause)
 
 
+@pytest.mark.parametrize(
+    "tag", ["otherbot: noindex", "nofollow", "noarchive, otherbot: noindex, nofollow", "all"]
+)
+def test_what_is_asked_of_other_robots_or_of_nobody_is_no_wish_to_be_left_out(site, tag):
+    site.on("/a.jpg", send(JPEG, X_Robots_Tag=tag))
+
+    assert get(site, "/a.jpg").data == JPEG
+
+
+def test_a_workspace_may_decide_that_robots_tags_do_not_count(site):
+    site.on("/a.jpg", send(JPEG, X_Robots_Tag="noai, noindex"))
+
+    with Downloader(policy(site), honour_opt_out=False) as downloader:
+        assert downloader.get("https://img.example/a.jpg").data == JPEG
+
+
+def test_an_encoding_that_is_none_is_no_reason_to_refuse(site):
+    site.on("/a.jpg", send(JPEG, Content_Encoding="aws-chunked"))
+
+    assert get(site, "/a.jpg").data == JPEG
+
+
+def test_known_placeholders_are_told_by_their_bytes(site):
+    (reddit,) = [known for known in CONTENTS if known.pixels]
+    head = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR" + b"".join(n.to_bytes(4) for n in reddit.pixels)
+    site.on("/a", send(head.ljust(reddit.size, b"\0")))
+    site.on("/b", send(head.ljust(reddit.size + 1, b"\0")))
+    site.on("/c", send(head[:16] + b"\0\0\1\0\0\0\1\0".ljust(reddit.size - 16, b"\0")))
+
+    assert get(site, "/a").failure == "placeholder"
+    assert get(site, "/b").failure is None
+    assert get(site, "/c").failure is None
+
+
 def test_a_redirect_on_the_mirror_is_followed(site):
     site.on("/a", send(b"", 301, Location="/b.jpg"))
     site.on("/b.jpg", send(JPEG))
@@ -147,37 +191,47 @@ def test_a_redirect_on_the_mirror_is_followed(site):
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_failure_that_may_pass_is_tried_again_after_the_time_asked_for(site, status):
-    waits: list[float] = []
-    site.on("/a", send(b"", status, Retry_After="2"), send(b"", status), send(JPEG))
+def test_a_failure_that_may_pass_says_so_and_how_long_to_wait(site, status):
+    site.on("/a", send(b"", status, Retry_After="2"))
 
-    with Downloader(policy(site, attempts=3), sleep=waits.append) as downloader:
-        got = downloader.get("https://img.example/a")
+    got = get(site, "/a", attempts=3)
 
-    assert got.data == JPEG
-    assert waits == [2.0, 1.0]
-
-
-def test_tries_are_bounded_in_number_and_time(site):
-    waits: list[float] = []
-    site.on("/a", send(b"", 503))
-    site.on("/b", send(b"", 429, Retry_After="86400"))
-
-    with Downloader(policy(site, attempts=3), sleep=waits.append) as downloader:
-        first, second = (
-            downloader.get("https://img.example/a"),
-            downloader.get("https://img.example/b"),
-        )
-
-    assert (first.failure, second.failure) == ("http-503", "http-429")
-    assert waits == [0.5, 1.0]  # a wait longer than the time left is not begun
-    assert len(site.asked) == 4
-
-
-def test_a_missing_file_is_not_asked_for_twice(site):
-    get(site, "/a", attempts=3)
-
+    assert (got.failure, got.may_pass, got.retry_after) == (f"http-{status}", True, 2.0)
     assert len(site.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120.0),
+        ("Sat, 21 Nov 2026 10:00:30 GMT", 30.0),
+        ("Sat, 21 Nov 2026 09:00:00 GMT", 0.0),
+        ("soon", None),
+        ("-5", None),
+    ],
+)
+def test_retry_after_is_read_in_both_forms_by_the_servers_own_clock(site, value, seconds):
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        handler.date_time_string = lambda _=None: "Sat, 21 Nov 2026 10:00:00 GMT"  # type: ignore[method-assign]
+        send(b"", 429, Retry_After=value)(handler)
+
+    site.on("/a", answer)
+
+    assert get(site, "/a").retry_after == seconds
+
+
+def test_a_missing_file_will_not_be_there_in_a_moment(site):
+    assert not get(site, "/a").may_pass
+
+
+def test_an_answer_that_nobody_wants_does_not_cost_its_connection(site):
+    site.on("/b.jpg", send(JPEG))
+
+    with Downloader(policy(site)) as downloader:
+        for path in ("/none", "/b.jpg", "/none", "/b.jpg"):
+            downloader.get(f"https://img.example{path}")
+
+    assert len(site.ports) == 1
 
 
 def test_a_connection_that_breaks_in_the_body_gives_a_cause(site):
@@ -194,6 +248,79 @@ def test_a_connection_that_breaks_in_the_body_gives_a_cause(site):
     assert get(site, "/a").failure == "reset"
 
 
+def broken_off(data: bytes, at: int, **headers: str) -> Answer:
+    """The beginning of `data`, and then the connection is gone."""
+
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        send(data[:at], Content_Length=str(len(data)), **headers)(handler)
+        handler.close_connection = True
+
+    return answer
+
+
+def rest(data: bytes, at: int, total: int | None = None, **headers: str) -> Answer:
+    stated = f"bytes {at}-{len(data) - 1}/{total or len(data)}"
+    return send(data[at:], 206, Content_Range=stated, **headers)
+
+
+@pytest.mark.parametrize(
+    "vouching",
+    [
+        {"ETag": '"v1"'},
+        {"Last_Modified": "Sat, 21 Nov 2020 10:00:00 GMT"},
+    ],
+)
+def test_a_body_that_broke_off_is_asked_for_from_there(site, vouching):
+    site.on("/a", broken_off(JPEG, 100, **vouching), rest(JPEG, 100))
+
+    got = get(site, "/a", attempts=2)
+
+    assert (got.data, got.failure, got.status) == (JPEG, None, 206)
+    (_, first), (_, second) = site.asked
+    assert "Range" not in first
+    assert (second["Range"], second["If-Range"]) == ("bytes=100-", *vouching.values())
+
+
+def test_a_body_that_changed_meanwhile_is_taken_whole(site):
+    other = picture("PNG")
+    site.on("/a", broken_off(JPEG, 100, ETag='"v1"'), send(other, ETag='"v2"'))
+
+    assert get(site, "/a", attempts=2).data == other
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        rest(JPEG, 90),
+        rest(JPEG, 100, total=99_999),
+        send(JPEG[100:], 206),
+        send(b"", 416),
+        send(JPEG[100:], 206, Content_Range="bytes 100-120/*"),
+    ],
+)
+def test_a_rest_that_does_not_fit_is_not_put_together(site, answer):
+    site.on("/a", broken_off(JPEG, 100, ETag='"v1"'), answer)
+
+    got = get(site, "/a", attempts=3)
+
+    assert (got.data, got.failure, got.may_pass) == (None, "length-mismatch", True)
+
+
+@pytest.mark.parametrize("vouching", [{}, {"ETag": 'W/"v1"'}])
+def test_nothing_is_put_together_that_nobody_vouches_for(site, vouching):
+    site.on("/a", broken_off(JPEG, 100, **vouching), rest(JPEG, 100))
+
+    assert get(site, "/a", attempts=3).failure == "length-mismatch"
+    assert len(site.asked) == 1
+
+
+def test_a_body_that_breaks_off_where_it_did_before_is_given_up(site):
+    site.on("/a", broken_off(JPEG, 100, ETag='"v1"'), rest(JPEG[:100], 100, len(JPEG)))
+
+    assert get(site, "/a", attempts=9).failure == "length-mismatch"
+    assert len(site.asked) == 2
+
+
 def test_a_body_shorter_than_stated_gives_a_cause(site):
     def short(handler: http.server.BaseHTTPRequestHandler) -> None:
         send(JPEG, Content_Length="5000")(handler)
@@ -202,6 +329,19 @@ def test_a_body_shorter_than_stated_gives_a_cause(site):
     site.on("/a", short)
 
     assert get(site, "/a").failure == "length-mismatch"
+
+
+@pytest.mark.parametrize("size", [200, 150_000])
+def test_a_body_longer_than_stated_gives_a_cause_and_harms_nobody_after_it(site, size):
+    site.on("/long", send(JPEG + bytes(400_000), Content_Length=str(size)))
+    site.on("/next.jpg", send(JPEG))
+
+    with Downloader(policy(site)) as downloader:
+        got = downloader.get("https://img.example/long")
+        after = downloader.get("https://img.example/next.jpg")
+
+    assert (got.data, got.failure) == (None, "length-mismatch")
+    assert after.data == JPEG
 
 
 def test_a_server_that_says_nothing_or_drips_is_left(site):
@@ -214,13 +354,27 @@ def test_a_server_that_says_nothing_or_drips_is_left(site):
             handler.wfile.write(b"x")
             time.sleep(0.02)
 
+    def drip_in_the_headers(handler: http.server.BaseHTTPRequestHandler) -> None:
+        for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + bytes(200):
+            handler.wfile.write(bytes([byte]))
+            time.sleep(0.02)
+
+    def only_ever_continue(handler: http.server.BaseHTTPRequestHandler) -> None:
+        while True:
+            handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            time.sleep(0.02)
+
     site.on("/silent", silent)
     site.on("/drip", drip)
+    site.on("/headers", drip_in_the_headers)
+    site.on("/continue", only_ever_continue)
     started = time.monotonic()
 
     assert get(site, "/silent", timeout_s=0.3).failure == "timeout"
     assert get(site, "/drip", total_timeout_s=0.6).failure == "timeout"
-    assert time.monotonic() - started < 2
+    assert get(site, "/headers", total_timeout_s=0.4).failure == "timeout"
+    assert get(site, "/continue", total_timeout_s=0.4).failure == "timeout"
+    assert time.monotonic() - started < 3
 
 
 def test_a_body_without_end_is_left_at_the_limit(site):
@@ -229,9 +383,16 @@ def test_a_body_without_end_is_left_at_the_limit(site):
         while True:
             handler.wfile.write(bytes(65_536))
 
+    def endless_headers(handler: http.server.BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        while True:
+            handler.wfile.write(b"X-More: and more\r\n" * 100)
+
     site.on("/a", endless)
+    site.on("/b", endless_headers)
 
     assert get(site, "/a").failure == "too-large"
+    assert get(site, "/b").failure == "bad-response"
 
 
 @pytest.mark.parametrize(
@@ -388,3 +549,40 @@ def test_addresses_that_are_not_of_the_open_internet_are_told(address):
 @pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1::1", "::ffff:8.8.8.8"])
 def test_public_addresses_are_told(address):
     assert is_public(address)
+
+
+def test_addresses_are_remembered_for_a_short_time_and_checked_each_time():
+    now, asked, public = [0.0], [], {"93.184.216.34"}
+
+    def resolver(host: str, port: int) -> list[str]:
+        asked.append(host)
+        if host == "gone.example":
+            raise socket.gaierror("no such name")
+        return ["93.184.216.34"]
+
+    addresses = Addresses(resolver, lambda a: a in public, clock=lambda: now[0])
+
+    for _ in range(3):
+        assert addresses.of("a.example", 443) == ["93.184.216.34"]
+        with pytest.raises(socket.gaierror):
+            addresses.of("gone.example", 443)
+    assert asked == ["a.example", "gone.example"]
+    public.clear()
+    with pytest.raises(Refused):
+        addresses.of("a.example", 443)
+    now[0] = 61.0
+    with pytest.raises(Refused):
+        addresses.of("a.example", 443)
+    assert asked == ["a.example", "gone.example", "a.example"]
+
+
+def test_every_address_of_a_host_is_tried(site):
+    port = int(site.url.rsplit(":", 1)[1])
+    site.on("/a.jpg", send(JPEG))
+
+    with Downloader(
+        policy(site), resolver=lambda *_: ["127.1.2.3", "127.0.0.1"], allowed=lambda _: True
+    ) as downloader:
+        got = downloader.get(f"http://pictures.example:{port}/a.jpg")
+
+    assert got.data == JPEG

@@ -4,23 +4,26 @@ import io
 import json
 import os
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image as Picture
 
+from curate.collectors.contract import Format, Found, FoundMedia, FoundPost, Raw, Skip
 from curate.simulated import WorldSpec, build_world
+from curate.stages import collecting
 from curate.stages.collecting import collect_export
 from curate.stages.fetching import fetch_media, note_tags
 from curate.stages.grouping import dedupe_catalog
 from curate.stages.probing import crashed, probe_store
 from curate.stages.releasing import release_catalog
 from curate.stages.splitting import split_catalog
-from curate.work import Serial
+from curate.work import Serial, Silent
 from curate.workspace import create_workspace, open_workspace
 from labeling.stage import decide_labels, take_in_all
 from pipelines.engines import LocalPool, open_engine
-from schemas.errors import InputError, ServiceError
+from schemas.errors import ExportError, InputError, ServiceError
 from schemas.records import Annotation, Fetch, Match, Media, Post
 
 RULE = '[[tags]]\nid = "{id}"\ndirection = "{direction}"\nany = ["{tag}"]\n'
@@ -96,6 +99,180 @@ def test_overlapping_exports_merge_and_a_post_stays_as_first_told(workspace, wor
     assert after["new_posts"] < after["posts"]
     now = {r["post_id"]: r for r in workspace.catalog.rows("SELECT * FROM post")}
     assert {k: now[k] for k in rows} == rows
+
+
+def a_dump(path, ids, **facts):
+    """A Reddit dump of one picture per id, a minute apart."""
+    lines = [
+        {
+            "id": i,
+            "title": f"post {i}",
+            "subreddit": "pics",
+            "created_utc": 1_767_225_600 + 60 * n,
+            "url": f"https://i.redd.it/{i}.jpg",
+            **facts,
+        }
+        for n, i in enumerate(ids)
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return path
+
+
+def test_a_post_of_two_exports_is_one_and_knows_what_either_told(workspace, tmp_path):
+    first = a_dump(tmp_path / "RS_1.jsonl", ["a", "b"])
+    second = a_dump(tmp_path / "RS_2.jsonl", ["b", "c"], author="made_up_9", score=5, title="x")
+
+    collect_export(workspace, first)
+    counts = collect_export(workspace, second)
+
+    assert (counts["posts"], counts["new_posts"], counts["new_media"]) == (2, 1, 1)
+    rows = workspace.catalog.rows(
+        "SELECT title, score, author IS NULL AS alone FROM post ORDER BY post_id"
+    )
+    assert [r["title"] for r in rows] == ["post a", "post b", "x"]
+    assert [r["score"] for r in rows] == [None, 5, 5]
+    assert [r["alone"] for r in rows] == [True, False, False]
+
+
+def test_a_collection_that_was_killed_ends_as_one_that_was_not(workspace, tmp_path, monkeypatch):
+    monkeypatch.setattr(collecting, "BATCH_SIZE", 7)
+    ids = [f"p{n % 50}" for n in range(60)]
+    before, dump = (
+        a_dump(tmp_path / "RS_0.jsonl", ids[20:40:2], score=1),
+        a_dump(tmp_path / "RS_1.jsonl", ids),
+    )
+    whole = create_workspace(tmp_path / "whole")
+    (whole.root / "secret.key").write_text((workspace.root / "secret.key").read_text())
+    whole = open_workspace(whole.root)
+    for each in (whole, workspace):
+        collect_export(each, before)
+    expected = collect_export(whole, dump)
+
+    for commits in (1, 3, 5):
+        with pytest.raises(KeyboardInterrupt):
+            collect_export(workspace, dump, progress=Dying(commits))
+    counts = collect_export(workspace, dump)
+
+    assert workspace.catalog.content() == whole.catalog.content()
+    assert (counts["posts"], counts["skipped"]) == (50, {"duplicate": 10})
+    assert counts["posts"] == expected["posts"]
+
+
+class Dying(Silent):
+    """Progress that ends the run after some commits."""
+
+    def __init__(self, commits):
+        self.left = commits
+
+    def advance(self, items):
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+def test_a_post_that_its_platform_took_away_is_forgotten_and_does_not_come_back(
+    workspace, tmp_path, monkeypatch
+):
+    dump = a_dump(tmp_path / "RS_1.jsonl", ["a", "b", "c"])
+    collect_export(workspace, dump)
+    told = SimpleNamespace(
+        PLATFORM="reddit",
+        VERSION=99,
+        FORMATS=(Format("deletes", "", ""),),
+        recognise=lambda export: "deletes",
+        read=lambda *_: iter([Raw("1", "b"), Raw("2", "unknown")]),
+        parse=lambda record, _: (Skip("deleted", withdrawn=record),),
+    )
+    monkeypatch.setattr(collecting, "installed", lambda: {"reddit": told})
+    (tmp_path / "deletes.jsonl").write_text("{}")
+
+    counts = collect_export(workspace, tmp_path / "deletes.jsonl")
+    monkeypatch.undo()
+    again = collect_export(workspace, a_dump(tmp_path / "RS_2.jsonl", ["b", "c", "unknown", "d"]))
+
+    assert (counts["gone"], counts["complete"]) == (2, True)
+    posts = [
+        r["post_id"] for r in workspace.catalog.rows("SELECT post_id FROM post ORDER BY post_id")
+    ]
+    assert posts == ["a", "c", "d"]
+    assert again["skipped"] == {"forgotten": 2}
+    details = workspace.catalog.rows("SELECT complete, detail FROM source")
+    assert {(r["complete"], r["detail"]) for r in details} == {(True, None)}
+
+
+def test_an_export_of_two_platforms_is_collected_as_both(workspace, tmp_path, monkeypatch):
+    def collector(name):
+        media = (FoundMedia(0, url="https://a.example/1.jpg"),)
+        return SimpleNamespace(
+            PLATFORM=name,
+            VERSION=1,
+            FORMATS=(Format("both", "", ""),),
+            recognise=lambda export: "both",
+            read=lambda *_: iter([Raw("1", {})]),
+            parse=lambda record, _: (Found(FoundPost("1", None, (), None), media),),
+        )
+
+    both = {name: collector(name) for name in ("instagram", "threads")}
+    monkeypatch.setattr(collecting, "installed", lambda: both)
+    (tmp_path / "a.json").write_text("{}")
+
+    counts = collect_export(workspace, tmp_path / "a.json")
+
+    assert (counts["posts"], counts["platform"]) == (2, ["instagram", "threads"])
+    assert [part["platform"] for part in counts["parts"]] == ["instagram", "threads"]
+    assert workspace.catalog.counts()["source"] == 2
+    assert collect_export(workspace, tmp_path / "a.json")["new_posts"] == 0
+
+
+def test_every_collection_says_when_its_posts_were_made_and_what_is_missing(workspace, tmp_path):
+    path = a_dump(tmp_path / "RS_1.jsonl", [f"p{n}" for n in range(100)])
+    late = json.loads(path.read_text().splitlines()[-1])
+    more = [
+        {**late, "id": f"q{n}", "created_utc": late["created_utc"] + 86_400 + n} for n in range(100)
+    ]
+    gone = [{**late, "id": f"r{n}", "removed_by_category": "moderator"} for n in range(3)]
+    path.write_text("\n".join([path.read_text(), *map(json.dumps, more + gone)]))
+
+    counts = collect_export(workspace, path)
+
+    assert counts["first_at"] == "2026-01-01T00:00:00Z"
+    assert counts["last_at"] == "2026-01-02T01:40:39Z"
+    assert counts["gaps"] == ["2026-01-01T02:00:00Z/2026-01-02T01:00:00Z"]
+    assert counts["gone"] == 3
+    (row,) = workspace.catalog.rows("SELECT gone, gaps FROM source")
+    assert (row["gone"], row["gaps"]) == (3, counts["gaps"])
+    assert collect_export(workspace, path) == {**counts, "new_posts": 0, "new_media": 0}
+
+
+def test_pictures_without_their_posts_are_refused_with_a_hint(workspace, tmp_path):
+    with zipfile.ZipFile(tmp_path / "media.zip", "w") as archive:
+        archive.writestr("media/a.jpg", b"\xff\xd8")
+        archive.writestr("media/b.mp4", b"")
+        archive.writestr("readme.txt", b"")
+
+    with pytest.raises(ExportError, match=r"--parts A\.zip B\.zip"):
+        collect_export(workspace, tmp_path / "media.zip")
+
+
+def test_parts_of_one_export_are_collected_as_one(workspace, world, tmp_path):
+    (path, *_) = [p for p in world.exports if "x" in p.parts]
+    one, two = tmp_path / "1.zip", tmp_path / "2.zip"
+    with (
+        zipfile.ZipFile(path) as source,
+        zipfile.ZipFile(one, "w") as a,
+        zipfile.ZipFile(two, "w") as b,
+    ):
+        for name in source.namelist():
+            (b if "media/" in name else a).writestr(name, source.read(name))
+
+    counts = collect_export(workspace, one, more=[two])
+    turned = collect_export(workspace, two, more=[one])
+    result = fetch_media(with_policy(workspace, "[fetch]\nattempts = 1\n"))
+
+    assert counts["new_posts"] > 0
+    assert (turned["source"], turned["new_posts"]) == (counts["source"], 0)
+    assert result["ok"] > 0
+    assert "export-missing" not in result["failed"]
 
 
 def test_an_export_that_moved_is_read_where_it_is_now(workspace, world, tmp_path):

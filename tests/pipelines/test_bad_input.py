@@ -355,7 +355,7 @@ def test_a_bug_is_one_line_too_and_shows_its_traceback_when_asked(wildrf, monkey
     def buggy():
         raise ZeroDivisionError("half\nof nothing")
 
-    monkeypatch.setattr("pipelines.grow.collectors", buggy)
+    monkeypatch.setattr("pipelines.gather.collectors", buggy)
     monkeypatch.delenv("WILDRF_TRACEBACK", raising=False)
 
     answer = wildrf("collectors", "--json")
@@ -374,7 +374,7 @@ def test_ctrl_c_ends_with_130_and_says_what_is_kept(wildrf, monkeypatch):
     def interrupted():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipelines.grow.collectors", interrupted)
+    monkeypatch.setattr("pipelines.gather.collectors", interrupted)
 
     refused(wildrf("collectors"), "interrupted; what is done is kept", code=130)
 

@@ -39,7 +39,7 @@ device = "cpu"
 """
 POINTS = {
     "collect": 39,
-    "fetch": 136,
+    "fetch": 370,
     "probe": 13,
     "dedupe": 4,
     "label": 19,
