@@ -110,6 +110,7 @@ def test_a_table_is_read_as_the_policy_maps_it(tmp_path, kind):
         "repost_of": "myforum/77",
         "opted_out": False,
         "platform": None,
+        "comment": False,
     }
     [image] = got.media
     assert (image.url, image.alt, image.claimed_type) == (ROW["image"], "a tower", "image/png")

@@ -296,7 +296,7 @@ def test_what_a_host_has_no_time_for_is_left_for_later_and_is_no_attempt(shelf):
 
 def test_a_host_that_never_answers_is_not_waited_for_again_and_again(shelf):
     urls = [f"https://a.example/{n}" for n in range(60)]
-    answers = {"a.example": [failed("timeout")], "b.example": [good()]}
+    answers = {"a.example": [failed("timeout")], "b.example": [good("https://b.example/1")]}
     downloader = Told(FetchPolicy(workers=8, per_host=4, attempts=1), answers)
     items = [item(u, url=u) for u in urls] + [item("b", url="https://b.example/1")]
 
