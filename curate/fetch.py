@@ -27,6 +27,13 @@ AHEAD = 256
 """Items that wait while workers are busy: enough for them to go on while others are looked up or recorded."""
 MOST = 20_000
 """Items that wait at most, while workers idle because the hosts of the others want quiet."""
+START = 4
+"""Workers at work, until answers say that more of them pay."""
+PAYS = 4.0
+"""How often longer than its work an answer must take for more workers to pay."""
+SAMPLE_S = 0.1
+FULL = 0.8
+"""Of one processor's time: above that, workers only wait for each other."""
 LEAVE_S = 0.5
 """How long workers get to end when a fetch is left early; what they do then is on nobody's account."""
 
@@ -89,6 +96,33 @@ class _Job:
     seconds: float = 0.0
 
 
+class _Crew:
+    """How many workers are at work: more while answers are waited for, fewer while the processor is full.
+
+    One interpreter runs one thread at a time, and threads that crowd it cost more than they bring.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most, self.size, self.at_work = most, min(START, most), 0
+        self._since, self._worked, self._full = time.monotonic(), time.process_time(), False
+
+    def waited(self, now: float, seconds: float, busy_s: float) -> bool:
+        """An answer took so long, and so much work; whether there is room for more workers."""
+        if self._is_full(now):
+            self.size = max(min(2, self.most), self.size - 1)
+        elif self.size < self.most and seconds > PAYS * busy_s:
+            self.size = min(self.most, self.size * 2)
+            return True
+        return False
+
+    def _is_full(self, now: float) -> bool:
+        if now - self._since >= SAMPLE_S:
+            worked = time.process_time()
+            self._full = worked - self._worked > FULL * (now - self._since)
+            self._since, self._worked = now, worked
+        return self._full
+
+
 class _Run:
     """One fetch: the caller's thread feeds work and takes rows, the workers' threads do the rest."""
 
@@ -110,6 +144,7 @@ class _Run:
         self._turns: Turns[_Job] = Turns(
             policy.per_host, policy.host_pause_s, patience_s=policy.total_timeout_s
         )
+        self._crew = _Crew(policy.workers)
         lock = threading.Lock()
         self._lock = lock
         self._work = threading.Condition(lock)
@@ -188,6 +223,8 @@ class _Run:
         try:
             while (taken := self._taken()) is not None:
                 self._step(*taken)
+                with self._lock:
+                    self._crew.at_work -= 1
         except BaseException as error:
             with self._lock:
                 self._error = self._error or error
@@ -198,23 +235,26 @@ class _Run:
         with self._lock:
             while not self._over:
                 now = time.monotonic()
-                if taken := self._turns.next(now):
-                    if self._idle and self._turns.wait(now) is not None:
-                        self._work.notify()  # somebody has to be there when the time of others comes
+                room = self._crew.at_work < self._crew.size
+                if room and (taken := self._turns.next(now)):
+                    self._crew.at_work += 1
+                    if self._idle and (self._turns.ready or self._turns.wait(now) is not None):
+                        # there is more than one can take, or somebody has to be there when its time comes
+                        self._work.notify()
                     return taken
                 self._idle += 1
                 if not self._all_fed:
                     self._news.notify()
-                self._work.wait(self._turns.wait(now))
+                self._work.wait(self._turns.wait(now) if room else None)
                 self._idle -= 1
         return None
 
     def _step(self, host: str, job: _Job) -> None:
         """One try at the first of the job's places."""
         closed = self._turns.closed.get(host)
-        began = time.monotonic()
+        began, worked = time.monotonic(), time.thread_time()
         received = self._asked(job, closed)
-        now = time.monotonic()
+        now, worked = time.monotonic(), time.thread_time() - worked
         job.seconds += now - began
         job.left_s -= now - began
         job.tries += 1
@@ -222,7 +262,8 @@ class _Run:
             if closed is None:
                 self._note(host, received, began, now)
             self._turns.done(host)
-            self._work.notify()
+            if self._crew.waited(now, now - began, worked):
+                self._work.notify_all()
         if closed == "host-busy":
             self._finish(None, host)
         elif received.failure in (None, "opted-out"):

@@ -96,6 +96,11 @@ class Turns(Generic[T]):
             return host, work
         return None
 
+    @property
+    def ready(self) -> bool:
+        """Whether there is likely more work that may begin now."""
+        return bool(self._round)
+
     def wait(self, now: float) -> float | None:
         """Seconds until something may begin by itself; None if nothing will."""
         times = [heap[0][0] for heap in (self._held, self._delayed) if heap]
