@@ -7,6 +7,7 @@ into place. Bytes are hashed again when they are read for anything that leaves t
 import hashlib
 import logging
 import os
+import platform
 import re
 import secrets
 from collections.abc import Iterator
@@ -124,7 +125,10 @@ class MediaStore:
         """Remove what killed processes left half written; how many files that were."""
         selector = fs.FileSelector(f"{self.root}/.incoming", allow_not_found=True)
         found = self.filesystem.get_file_info(selector)
-        stale = [i.path for i in found if i.is_file and i.mtime and i.mtime < now - LEFT_BEHIND]
+        old = now - LEFT_BEHIND
+        stale = [
+            i.path for i in found if i.is_file and ((i.mtime and i.mtime < old) or _orphan(i.path))
+        ]
         for path in stale:
             try:
                 self.filesystem.delete_file(path)
@@ -134,7 +138,8 @@ class MediaStore:
 
     def _write(self, digest: str, data: bytes) -> None:
         place = self.path(digest)
-        waiting = f"{self.root}/.incoming/{digest}-{os.getpid()}-{self._mark}-{next(self._numbers)}"
+        mark = f"{MACHINE}-{os.getpid()}-{self._mark}-{next(self._numbers)}"
+        waiting = f"{self.root}/.incoming/{digest}-{mark}"
         write = _write_file if self._local else self._write_anywhere
         try:
             write(waiting, place, data)
@@ -149,6 +154,34 @@ class MediaStore:
         with self.filesystem.open_output_stream(waiting, compression=None) as stream:
             stream.write(data)
         self.filesystem.move(waiting, place)
+
+
+def _machine() -> str:
+    """This machine since it was started: numbers of processes mean nothing on another."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    try:
+        return hashlib.sha256((platform.node() + boot.read_text()).encode()).hexdigest()[:12]
+    except OSError:
+        return secrets.token_hex(6)
+
+
+MACHINE = _machine()
+
+
+def _orphan(path: str) -> bool:
+    """Whether an unfinished file is of a process of this machine that has ended."""
+    _, _, mark = path.rpartition("/")[2].partition("-")
+    machine, _, rest = mark.partition("-")
+    number = rest.partition("-")[0]
+    if machine != MACHINE or not number.isdecimal():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        pass
+    return False
 
 
 def _write_file(waiting: str, place: str, data: bytes) -> None:

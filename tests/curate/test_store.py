@@ -2,13 +2,17 @@
 
 import hashlib
 import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import fs
 
-from curate.store import MediaStore
+from curate.store import MACHINE, MediaStore
 from schemas.errors import DigestMismatch, StoreError
 
 
@@ -99,3 +103,23 @@ def test_the_store_holds_exactly_what_was_put(tmp_path_factory, contents):
     put = {store.put(data) for data in contents}
 
     assert set(store.digests()) == put == {hashlib.sha256(d).hexdigest() for d in contents}
+
+
+def test_what_a_killed_process_of_this_machine_left_half_written_goes_at_once(tmp_path):
+    program = """
+import os, signal, sys
+from pathlib import Path
+from curate import store
+
+os.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+store.MediaStore.at("media", Path(sys.argv[1])).put(b"half")
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
+    folder = tmp_path / "media" / ".incoming"
+    ours = folder / f"{'0' * 64}-{MACHINE}-{os.getpid()}-aa-0"
+    ours.write_bytes(b"being written")
+
+    assert done.returncode == -signal.SIGKILL
+    assert len(list(folder.iterdir())) == 2
+    assert MediaStore.at("media", tmp_path).tidy(datetime.now(UTC)) == 1
+    assert list(folder.iterdir()) == [ours]
