@@ -106,6 +106,12 @@ class _Crew:
         self.most, self.size, self.at_work = most, min(START, most), 0
         self._since, self._worked, self._full = time.monotonic(), time.process_time(), False
 
+    def has_room(self, now: float) -> bool:
+        """Whether another worker may begin now. Slow answers hold nobody up while the processor has time."""
+        if self.at_work >= self.size and self.size < self.most and not self._is_full(now):
+            self.size += 1
+        return self.at_work < self.size
+
     def waited(self, now: float, seconds: float, busy_s: float) -> bool:
         """An answer took so long, and so much work; whether there is room for more workers."""
         if self._is_full(now):
@@ -235,7 +241,7 @@ class _Run:
         with self._lock:
             while not self._over:
                 now = time.monotonic()
-                room = self._crew.at_work < self._crew.size
+                room = not self._turns.ready or self._crew.has_room(now)
                 if room and (taken := self._turns.next(now)):
                     self._crew.at_work += 1
                     if self._idle and (self._turns.ready or self._turns.wait(now) is not None):
@@ -245,7 +251,7 @@ class _Run:
                 self._idle += 1
                 if not self._all_fed:
                     self._news.notify()
-                self._work.wait(self._turns.wait(now) if room else None)
+                self._work.wait(self._turns.wait(now) if room else SAMPLE_S)
                 self._idle -= 1
         return None
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from curate.download import Downloader, Received, failed
-from curate.fetch import Wanted, fetch_all, places_of
+from curate.fetch import SAMPLE_S, Wanted, _Crew, fetch_all, places_of
 from curate.members import Library
 from schemas.policy import FetchPolicy
 from schemas.records import Fetch, Media
@@ -375,3 +375,19 @@ def test_a_fetch_that_is_left_does_not_wait_for_a_server_that_says_nothing(shelf
         assert time.monotonic() - began < 5
         assert {n for n in before if n.startswith("fetch-")}
         assert not [t for t in threading.enumerate() if t.name.startswith("fetch-")]
+
+
+def test_workers_are_two_while_the_processor_is_full_and_more_as_soon_as_it_is_not():
+    crew = _Crew(8)
+    crew.at_work = crew.size = 2
+
+    busy_until = time.monotonic() + 2.5 * SAMPLE_S
+    while time.monotonic() < busy_until:
+        crew.waited(time.monotonic(), 1.0, 0.001)  # looking burns the processor's time
+    full = crew.size, crew.has_room(time.monotonic())
+    time.sleep(2 * SAMPLE_S)
+
+    assert full == (2, False)
+    assert crew.has_room(time.monotonic())
+    assert crew.waited(time.monotonic(), 1.0, 0.001)
+    assert crew.size == 6
