@@ -9,7 +9,6 @@ refuse; the 2015 one has `created_utc` as text and no `url_overridden_by_dest`. 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,6 @@ import zstandard
 from curate.simulated.plan import BASE36, REDDIT, START, Copy, PlannedPost, base36
 
 WINDOW_LOG = 31
-FRAME_BYTES = 16 << 20
-"""Uncompressed bytes of one zstd frame."""
 Sizes = Mapping[int, tuple[int, int]]
 
 
@@ -184,34 +181,14 @@ def _live(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_dump(path: Path, lines: Iterable[bytes]) -> None:
-    """Write JSON lines as zstd frames whose window is 2^`WINDOW_LOG`, as the published dumps have.
-
-    A decoder keeps what one frame holds, up to its window, so a frame ends after `FRAME_BYTES`: a dump of any
-    length is then read in little memory.
-    """
+    """Write JSON lines as one zstd frame whose window is 2^`WINDOW_LOG`, as the published dumps have."""
     parameters = zstandard.ZstdCompressionParameters(
         window_log=WINDOW_LOG, hash_log=17, chain_log=16, strategy=zstandard.STRATEGY_FAST
     )
     compressor = zstandard.ZstdCompressor(compression_params=parameters)
-    with path.open("wb") as raw:
-        for frame in _frames(lines):
-            with compressor.stream_writer(raw, closefd=False) as out:
-                for line in frame:
-                    out.write(line + b"\n")
-
-
-def _frames(lines: Iterable[bytes]) -> Iterator[Iterator[bytes]]:
-    """Lines by the frame they go to; at least one frame, which may be empty."""
-    ahead = iter(lines)
-    yield _up_to(ahead, FRAME_BYTES)
-    for line in ahead:
-        yield chain([line], _up_to(ahead, FRAME_BYTES - len(line)))
-
-
-def _up_to(lines: Iterator[bytes], size: int) -> Iterator[bytes]:
-    while size > 0 and (line := next(lines, None)) is not None:
-        size -= len(line) + 1
-        yield line
+    with path.open("wb") as raw, compressor.stream_writer(raw) as out:
+        for line in lines:
+            out.write(line + b"\n")
 
 
 def write_reddit_dump(path: Path, lines: int, seed: int = 0) -> None:
