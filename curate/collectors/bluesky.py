@@ -46,9 +46,6 @@ POST = "app.bsky.feed.post"
 REPOST = "app.bsky.feed.repost"
 PROFILE = "app.bsky.actor.profile"
 OPT_OUT = "!no-unauthenticated"
-OPT_OUT_TAGS = frozenset(
-    {"nobot", "nobots", "noindex", "nosearch", "noarchive", "noscrape", "noai"}
-)
 SENSITIVE = frozenset({"porn", "sexual", "nudity", "graphic-media"})
 TAKEN_DOWN = frozenset({"!takedown", "!hide"})
 ACCOUNT_GONE = {"deleted": "deleted", "takendown": "removed", "suspended": "removed"}
@@ -513,7 +510,7 @@ def _self_labels(record: Any) -> set[str]:
 def _asks(profile: Any) -> bool:
     """Whether a profile asks, by a label or by a tag in its text, to be left out."""
     tags = reading.hashtags_in(reading.text_of(reading.inside(profile, "description")))
-    return OPT_OUT in _self_labels(profile) or any(t.casefold() in OPT_OUT_TAGS for t in tags)
+    return OPT_OUT in _self_labels(profile) or reading.opts_out(tags)
 
 
 def _own_handle(author: Any) -> tuple[str, ...]:

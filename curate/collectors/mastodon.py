@@ -43,9 +43,6 @@ FORMATS = (
     Format("timeline", "Statuses of the API: timelines, accounts, searches", "tag_timeline.json"),
 )
 
-OPT_OUT_TAGS = frozenset(
-    {"nobot", "nobots", "noindex", "nosearch", "noarchive", "noscrape", "noai"}
-)
 PUBLIC = frozenset(
     {
         "https://www.w3.org/ns/activitystreams#Public",
@@ -465,7 +462,7 @@ def _asks(bio: Any, fields: list[Any]) -> bool:
     """Whether a profile, as HTML with its table of fields, holds a tag that asks to be left out."""
     cells = [reading.inside(field, key) for field in fields for key in ("name", "value")]
     tags = reading.hashtags_in(*(reading.from_html(text) for text in (bio, *cells)))
-    return any(tag.casefold() in OPT_OUT_TAGS for tag in tags)
+    return reading.opts_out(tags)
 
 
 def _author_id(name: str | None, address: str | None) -> str | None:

@@ -38,6 +38,7 @@ from curate.collectors.reading import (
     iso_time,
     json_files,
     text_of,
+    unwrapped,
     web_address,
 )
 from curate.exports import Export
@@ -53,8 +54,6 @@ FORMATS = (
 
 LOOKED_AT = 20
 """Pages whose first bytes are read to recognise an export."""
-MAX_WRAPPINGS = 8
-"""How deep a pin lies in what it is wrapped in; the deepest known is four."""
 _SERVER = "https://i.pinimg.com"
 _SIZED = re.compile(r"^(https?://i\.pinimg\.com/)(?!originals/)[^/]+/(?=\w\w/\w\w/\w\w/)")
 _SIGNATURE = re.compile(r"^[0-9a-f]{32}$")
@@ -135,7 +134,7 @@ def read(export: Export, format: str) -> Iterator[Raw]:
         if raw.problem is not None:
             yield raw
             continue
-        for number, pin in enumerate(_of_answer(raw.record)):
+        for number, pin in enumerate(unwrapped(raw.record, _wrapped)):
             yield Raw(f"{raw.where}[{number}]", pin)
         goes_on = _goes_on(raw.record)
     if goes_on:
@@ -146,18 +145,6 @@ def _goes_on(answer: Any) -> bool:
     """Whether a page says where the next one begins."""
     bookmark = first_of(inside(answer, "resource_response") or answer, ("bookmark",))
     return isinstance(bookmark, str) and bookmark != _END
-
-
-def _of_answer(answer: Any, depth: int = 0) -> Iterator[Any]:
-    """The pins of an answer, in whatever they are wrapped."""
-    inner = answer if isinstance(answer, list) else _wrapped(answer)
-    if inner is None or depth > MAX_WRAPPINGS:
-        yield answer
-    elif isinstance(inner, list):
-        for pin in inner:
-            yield from _of_answer(pin, depth + 1)
-    else:
-        yield from _of_answer(inner, depth + 1)
 
 
 def _wrapped(answer: Any) -> Any:

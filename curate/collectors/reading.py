@@ -9,7 +9,7 @@ import html
 import io
 import json
 import re
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import Any
@@ -37,6 +37,12 @@ IMAGE_TYPES = {
     "tiff": "image/tiff",
     "jxl": "image/jxl",
 }
+MAX_WRAPPINGS = 8
+"""How deep an item lies in what it is wrapped in; the deepest known is four."""
+OPT_OUT_TAGS = frozenset(
+    {"nobot", "nobots", "noindex", "nosearch", "noarchive", "noscrape", "noai"}
+)
+"""Tags by which people ask, in their profiles, not to be collected."""
 VIDEO_ENDINGS = frozenset({"mp4", "webm", "mov", "m4v", "avi", "mkv", "gifv", "3gp", "m3u8"})
 _TAG = re.compile(r"(?<![\w#/&])[#\uff03](\w*[^\W\d]\w*)")
 _BLOCKS = frozenset({"p", "br", "div", "li", "blockquote", "h1", "h2", "h3", "figure"})
@@ -392,3 +398,26 @@ def inside(record: Any, *path: str | int) -> Any:
         else:
             return None
     return record
+
+
+def unwrapped(answer: Any, inner_of: Callable[[Any], Any], depth: int = 0) -> Iterator[Any]:
+    """The items of an answer, in whatever they are wrapped, at most `MAX_WRAPPINGS` deep.
+
+    Args:
+        answer: a list, a wrapper, or an item.
+        inner_of: what a wrapper holds, a list or another wrapper; None for an item.
+        depth: how many wrappers are off already.
+    """
+    inner = answer if isinstance(answer, list) else inner_of(answer)
+    if inner is None or depth > MAX_WRAPPINGS:
+        yield answer
+    elif isinstance(inner, list):
+        for item in inner:
+            yield from unwrapped(item, inner_of, depth + 1)
+    else:
+        yield from unwrapped(inner, inner_of, depth + 1)
+
+
+def opts_out(tags: Iterable[str]) -> bool:
+    """Whether the tags of a profile ask not to be collected."""
+    return any(tag.casefold() in OPT_OUT_TAGS for tag in tags)

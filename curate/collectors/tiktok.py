@@ -37,6 +37,7 @@ from curate.collectors.reading import (
     moment,
     stem_of,
     text_of,
+    unwrapped,
     web_address,
 )
 from curate.exports import Export
@@ -50,8 +51,6 @@ FORMATS = (
     ),
 )
 
-MAX_WRAPPINGS = 8
-"""How deep an item lies in what it is wrapped in; the deepest known is four."""
 _FILES = ("user_data_tiktok.json", "user_data.json")
 _SECTIONS = re.compile(
     rb'^\{\s*"(?:Activity|Your Activity|Ads and data|App Settings|Comment|Direct Messages?|Post|Video'
@@ -115,7 +114,7 @@ def read(export: Export, format: str) -> Iterator[Raw]:
         if raw.problem is not None:
             yield raw
             continue
-        for number, item in enumerate(_items(raw.record)):
+        for number, item in enumerate(unwrapped(raw.record, _wrapped)):
             yield Raw(f"{raw.where}[{number}]", item)
 
 
@@ -150,18 +149,6 @@ def _owner(export: Export, name: str) -> str | None:
             )
         except (ijson.JSONError, UnicodeDecodeError):
             return None
-
-
-def _items(document: Any, depth: int = 0) -> Iterator[Any]:
-    """The items of an answer of the web client or the Research API, in whatever they are wrapped."""
-    inner = document if isinstance(document, list) else _wrapped(document)
-    if inner is None or depth > MAX_WRAPPINGS:
-        yield document
-    elif isinstance(inner, list):
-        for item in inner:
-            yield from _items(item, depth + 1)
-    else:
-        yield from _items(inner, depth + 1)
 
 
 def _wrapped(document: Any) -> Any:
