@@ -6,6 +6,7 @@ https://github.com/JustAnotherArchivist/snscrape and https://github.com/vladkens
 
 - ids are read as text (`id_str`, `rest_id`), since JavaScript tools round the numbers;
 - only `extended_entities.media` has all images of a post;
+- a retweet cuts off the text of its original, tags included: where that is at hand, its words count;
 - the archive marks no reposts: the text begins with `RT @` and the media carry
   `source_status_id_str`;
 - long posts are in `note-tweet.js` under other ids: they are joined by second and by how they
@@ -35,7 +36,7 @@ from curate.collectors.reading import inside, loads
 from curate.exports import Export
 
 PLATFORM = "x"
-VERSION = 2
+VERSION = 3
 FORMATS = (
     Format("archive", "Archive from the account settings, zip or folder", "twitter-2026-01-02.zip"),
     Format("api-v2", "API v2: pages, flattened posts or stream, JSON lines", "search.jsonl"),
@@ -464,7 +465,7 @@ def _withheld(reason: str, post_id: Any) -> Skip:
 
 
 def _found(tweet: _Tweet, files: list[str]) -> Found | Skip:
-    shown = tweet.origin or tweet
+    shown = tweet.origin or tweet  # a repost cuts text off after 140 characters, and with it tags
     media, missed = _images(shown, files)
     if not media:
         return Skip(missed[0] if missed else "no image")
@@ -476,8 +477,8 @@ def _found(tweet: _Tweet, files: list[str]) -> Found | Skip:
         author_id=tweet.author_id,
         handles=tweet.handles,
         created_at=tweet.created_at,
-        text=tweet.text or None,
-        hashtags=tweet.hashtags or shown.hashtags,
+        text=shown.text or tweet.text or None,
+        hashtags=shown.hashtags or tweet.hashtags,
         community=tweet.community,
         permalink=f"https://x.com/i/web/status/{tweet.post_id}",
         score=tweet.likes,

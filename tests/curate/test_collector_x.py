@@ -367,7 +367,7 @@ def test_snscrape_is_read_with_its_old_and_its_new_names():
 
     assert [p.text for p in posts] == [
         "Two & a clip by @user #MadeUp \u2728 https://example.org/a",
-        "RT @user: The first #MadeUp\u2026",
+        "The first #MadeUp",
         "Older names \u540d\u524d https://example.org/b",
     ]
     assert [(m.post_id[-2:], m.position, m.alt) for m in media] == [
@@ -439,3 +439,16 @@ def test_real_statuses_give_every_photo_of_their_extended_entities(shared):
         got.setdefault(item.post_id, []).append(item.media_id)
 
     assert got == {post: ids for post, ids in want.items() if ids}
+
+
+def test_a_real_retweet_has_the_whole_text_and_all_tags_of_its_original(shared):
+    path = shared / "data/exports/x/v11_home_timeline.json"
+    shown = {r["id_str"]: r.get("retweeted_status", r) for r in json.loads(path.read_bytes())}
+
+    posts, _, _ = collected(path)
+
+    for post in posts:
+        tags = [tag["text"] for tag in shown[post.post_id]["entities"]["hashtags"]]
+        assert list(post.hashtags) == list(dict.fromkeys(tags))
+        assert not (post.text or "").startswith("RT @")
+    assert sum(len(post.hashtags) for post in posts) == 49
