@@ -30,8 +30,8 @@ MAX_WINDOW = 2**31
 """Bytes; what the dumps are written with (`zstd --long=31`), and the most that zstd decodes."""
 RESIDENT = 32 * 2**20
 """Bytes of the file that may be in memory before they are let go; one block adds up to 64 MiB at worst."""
-AHEAD = 1 << 20
-"""Bytes laid down before the decoder comes to them: its own state and two blocks are well below."""
+AHEAD = 2 << 20
+"""Bytes laid down before the decoder comes to them; its own state and two blocks are well below that."""
 PIECE = 1 << 16
 OUTPUT = 1 << 17
 """Bytes per step; the largest block of a frame."""
@@ -85,14 +85,14 @@ class FileWindow:
     def _open(self, stack: ExitStack) -> None:
         """Make the file, its mapping and the decoder inside it, each to be undone by `stack`."""
         try:
-            self._file = stack.enter_context(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
+            self._file = stack.enter_context(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115 - the stack closes it
             self._file.truncate(self._size)
+            self._map = stack.enter_context(mmap.mmap(self._file.fileno(), self._size))
         except OSError as error:
             raise _no_room(self._size, error) from None
         self._lay_ahead()
         self._statm = os.open(_STATM, os.O_RDONLY)
         stack.callback(os.close, self._statm)
-        self._map = stack.enter_context(mmap.mmap(self._file.fileno(), self._size))
         memory = stack.enter_context(self._ffi.from_buffer(self._map))
         self._decoder = self._zstd.ZSTD_initStaticDStream(memory, self._size)
         assert self._decoder != self._ffi.NULL
@@ -146,7 +146,7 @@ class FileWindow:
 
     def _lay_ahead(self) -> None:
         """Put zeros on the disk before the decoder writes there for the first time; never again behind it."""
-        end = min(self._given + 2 * AHEAD, self._size)
+        end = min(self._given + AHEAD, self._size)
         while self._laid < end:
             piece = bytes(min(PIECE, self._size - self._laid))
             try:
@@ -176,9 +176,7 @@ class FileWindow:
 
 
 def _no_room(size: int, error: OSError) -> ExportError:
-    folder = (
-        tempfile.tempdir or "(there is none)"
-    )  # known by now, unless no folder can be written to
+    folder = tempfile.tempdir or "(there is none)"  # found by now, if there is one
     return ExportError(
         f"a zstd frame needs up to {size / 2**30:.1f} GiB of disk for its window, which the temporary folder "
         f"{folder} does not give ({error.strerror}); make room there or set TMPDIR to another folder"
