@@ -4,9 +4,9 @@ Nothing is ever unpacked to disk: members are read as streams. Decompressed stre
 by the ratio to what was read, so a small file cannot fill memory or time. Names that leave the
 export, links, encrypted members and damaged containers are refused in one line.
 
-Reddit's monthly dumps need a zstd window of 2 GiB (https://github.com/ArthurHeitmann/arctic_shift):
-memory for as much as one frame holds, up to that. Lines are split on the newline byte before they are
-decoded, since a chunk may end inside a character.
+Reddit's monthly dumps need a zstd window of 2 GiB (https://github.com/ArthurHeitmann/arctic_shift),
+which lies in a temporary file (`curate.zstd_window`). Lines are split on the newline byte before they
+are decoded, since a chunk may end inside a character.
 """
 
 import gzip
@@ -20,20 +20,22 @@ import tarfile
 import weakref
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol, Self, cast
 
 import zstandard
 
+from curate import zstd_window
+from curate.zstd_window import FileWindow
 from schemas.errors import ExportError
 
-MAX_WINDOW = 2**31
-"""Bytes; what the dumps are written with (`zstd --long=31`)."""
+MEMORY_WINDOW = 64 * 2**20
+"""Bytes; what a frame may keep of its output in memory. Larger windows lie in a temporary file."""
 MAX_RATIO = 1_000
 """Decompressed to compressed bytes; zstd on repetitive JSON reaches a few hundred."""
 FREE_BYTES = 64 * 2**20
@@ -823,9 +825,7 @@ class _ZstdStream(io.RawIOBase):
 
     def __init__(self, raw: BinaryIO) -> None:
         self._raw = raw
-        self._decoder = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
-        self._frame = self._decoder.decompressobj()
-        self._fresh = True  # no byte of the current frame was read yet
+        self._pieces = _unpacked_frames(raw)
         self._ready: bytes | memoryview = b""
         self._at = 0
 
@@ -843,43 +843,103 @@ class _ZstdStream(io.RawIOBase):
         if whence != io.SEEK_SET:
             raise io.UnsupportedOperation("only places counted from the start are known")
         if offset < self._at:
+            self._pieces.close()
             self._raw.seek(0)
-            self._frame = self._decoder.decompressobj()
-            self._fresh, self._ready, self._at = True, b"", 0
+            self._pieces, self._ready, self._at = _unpacked_frames(self._raw), b"", 0
         while self._at < offset and self.read(min(offset - self._at, CHUNK)):
             pass
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        while not self._ready:
-            chunk = self._raw.read(ZSTD_CHUNK)
-            if not chunk:
-                if not self._fresh:
-                    raise EOFError("the last frame is not finished")
-                return b""
-            self._ready = self._feed(chunk)
-            if 0 <= size < len(self._ready):
-                self._ready = memoryview(self._ready)  # to be given out in pieces without copying
+        if not self._ready:
+            piece = next(self._pieces, None)
+            if piece is None:
+                raise EOFError("it broke off before")  # and told then in which way
+            cut = 0 <= size < len(piece)
+            self._ready = memoryview(piece) if cut else piece  # given out without copying the rest
         whole = size < 0 or size >= len(self._ready)
         data = self._ready if whole else self._ready[:size]
         self._ready = b"" if whole else self._ready[size:]
         self._at += len(data)
         return bytes(data)
 
-    def _feed(self, chunk: bytes) -> bytes:
-        parts = []
-        while chunk:
-            parts.append(self._frame.decompress(chunk))
-            self._fresh = self._frame.eof
-            chunk = self._frame.unused_data if self._frame.eof else b""
-            if self._frame.eof:
-                self._frame = self._decoder.decompressobj()
-        return b"".join(parts)
-
     def close(self) -> None:
         if not self.closed:
+            self._pieces.close()
             self._raw.close()
         super().close()
+
+
+def _unpacked_frames(raw: BinaryIO) -> Generator[bytes, None, None]:
+    """What zstd frames hold, in pieces that are not empty; after the last frame empty ones for ever."""
+    rest = b""
+    with _ZstdDecoders() as decoders:
+        while chunk := rest or raw.read(ZSTD_CHUNK):
+            while len(chunk) < zstd_window.HEADER and (more := raw.read(ZSTD_CHUNK)):
+                chunk += more
+            rest = yield from _unpacked_frame(raw, chunk, decoders.for_frame(chunk))
+    yield from repeat(b"")
+
+
+def _unpacked_frame(
+    raw: BinaryIO, chunk: bytes, decoder: "FileWindow | _MemoryWindow"
+) -> Generator[bytes, None, bytes]:
+    """What the frame that begins with `chunk` holds; returns what was read beyond it."""
+    while True:
+        yield from decoder.decompress(chunk)
+        if decoder.eof:
+            return decoder.unused_data
+        chunk = raw.read(ZSTD_CHUNK)
+        if not chunk:
+            raise EOFError("the last frame is not finished")
+
+
+class _ZstdDecoders:
+    """The decoders of one stream: they are used again, since a stream may be of many small frames."""
+
+    def __init__(self) -> None:
+        self._memory = zstandard.ZstdDecompressor(max_window_size=zstd_window.MAX_WINDOW)
+        self._file: FileWindow | None = None
+
+    def for_frame(self, head: bytes) -> "FileWindow | _MemoryWindow":
+        """The decoder for the frame that begins with `head`: the window of a large one goes to a file."""
+        kept = zstd_window.memory_of(head)
+        if not MEMORY_WINDOW < kept <= zstd_window.MAX_WINDOW or not zstd_window.is_supported():
+            return _MemoryWindow(self._memory)
+        if self._file is None or not self._file.restart(kept):
+            self.close()
+            self._file = FileWindow(kept)
+        return self._file
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _MemoryWindow:
+    """A decoder of one frame with its window in memory; it also tells what is no frame at all."""
+
+    def __init__(self, decompressor: zstandard.ZstdDecompressor) -> None:
+        self._frame = decompressor.decompressobj()
+
+    @property
+    def eof(self) -> bool:
+        return self._frame.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._frame.unused_data
+
+    def decompress(self, chunk: bytes) -> Iterator[bytes]:
+        piece = self._frame.decompress(chunk)
+        if piece:
+            yield piece
 
 
 _DECODERS: dict[str, Callable[[BinaryIO], BinaryIO]] = {
