@@ -28,6 +28,9 @@ MOST_STATEMENTS = 64
 MOST_MANIFESTS = 64
 
 ISOBMFF_ID = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+STORE = b"jumdc2pa"
+"""How the description of a manifest store begins."""
+
 UPDATE = b"c2um"
 """How the type of a manifest begins that changes no pixel."""
 
@@ -200,10 +203,8 @@ def _target(ingredient: Mapping[Any, Any]) -> str:
 
 def find_jpeg(segments: list[bytes]) -> bytes | None:
     """The manifest store among the APP11 segments of a JPEG (after their identifier JP)."""
-    if not segments:
-        return None
-    stores = [box for box in jumbf.joined_segments(segments) if b"c2pa" in box[:64]]
-    return stores[0] if stores else None
+    joined = jumbf.joined_segments(segments) if segments else ()
+    return next((box for box in joined if STORE in box[:32]), None)
 
 
 def find_boxes(data: bytes) -> bytes | None:

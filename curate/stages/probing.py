@@ -10,6 +10,7 @@ from typing import Any
 from curate.catalog import insert
 from curate.probe import PROBE, Examined, examine
 from curate.stages import Identity, record_run
+from curate.stages.last_hops import guess_last_hops
 from curate.store import MediaStore
 from curate.work import Engine, Progress, Serial, Silent, batches
 from curate.workspace import Workspace
@@ -53,6 +54,7 @@ def probe_store(
         found = list(engine.map(work, batch, lost=crashed))
         _commit(workspace, batch, found)
         progress.advance(len(batch))
+    guess_last_hops(workspace)
     return _finish(workspace, len(pending))
 
 
@@ -84,7 +86,7 @@ def _unreadable(digest: str, error: str) -> Image:
 def _commit(workspace: Workspace, digests: Sequence[str], found: Sequence[Examined]) -> None:
     with workspace.catalog.writing() as db:
         db.execute(
-            "DELETE FROM evidence WHERE kind NOT IN ('tag', 'placeholder') "
+            "DELETE FROM evidence WHERE kind NOT IN ('tag', 'placeholder', 'last-hop') "
             "AND digest IN (SELECT unnest(?))",
             [list(digests)],
         )
