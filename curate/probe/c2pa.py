@@ -227,7 +227,7 @@ def check(found: Credentials, data: bytes, *, anchors: str = "") -> Credentials:
     if find_spec("c2pa") is None:
         why = "not checked" if not found.why else f"not checked, {found.why}"
         return _with(found, State.PRESENT, f"{why}, c2pa-python is not installed")
-    import c2pa  # type: ignore[import-not-found,unused-ignore]  # an extra: native, and rarely needed
+    import c2pa  # an extra: native, and needed for signed files alone
 
     try:
         context = c2pa.Context.from_dict(_settings(anchors))
