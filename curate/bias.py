@@ -28,7 +28,6 @@ from curate.leakage import find_near
 from curate.survey import Surveyed
 from schemas.errors import InputError
 from schemas.labels import Label
-from schemas.records import Image
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -63,52 +62,60 @@ class Feature:
 
     title: str
     family: str
-    read: Callable[[Image], Value]
+    read: Callable[[Surveyed], Value]
 
 
-def _number(name: str) -> Callable[[Image], Value]:
-    def read(image: Image) -> Value:
-        value = getattr(image, name)
+def _number(name: str) -> Callable[[Surveyed], Value]:
+    def read(item: Surveyed) -> Value:
+        value = getattr(item.image, name)
         return None if value is None else float(value)
 
     return read
 
 
-def _text(name: str) -> Callable[[Image], Value]:
-    def read(image: Image) -> Value:
-        value = getattr(image, name)
+def _text(name: str) -> Callable[[Surveyed], Value]:
+    def read(item: Surveyed) -> Value:
+        value = getattr(item.image, name)
         return None if value is None else str(value)
 
     return read
 
 
-def _yes_no(name: str) -> Callable[[Image], Value]:
-    def read(image: Image) -> Value:
-        value = getattr(image, name)
+def _yes_no(name: str) -> Callable[[Surveyed], Value]:
+    def read(item: Surveyed) -> Value:
+        value = getattr(item.image, name)
         return None if value is None else ("yes" if value else "no")
 
     return read
 
 
-def _present(name: str) -> Callable[[Image], Value]:
-    return lambda image: "present" if getattr(image, name) else "absent"
+def _present(name: str) -> Callable[[Surveyed], Value]:
+    return lambda item: "present" if getattr(item.image, name) else "absent"
 
 
-def _area(image: Image) -> float | None:
+def _area(item: Surveyed) -> float | None:
+    image = item.image
     return float(image.width * image.height) if image.width and image.height else None
 
 
-def _aspect(image: Image) -> Value:
+def _aspect(item: Surveyed) -> Value:
+    image = item.image
     return round(image.width / image.height, 3) if image.width and image.height else None
 
 
-def _bits_per_pixel(image: Image) -> Value:
-    area = _area(image)
-    return round(8 * image.bytes / area, 4) if area else None
+def _bits_per_pixel(item: Surveyed) -> Value:
+    area = _area(item)
+    return round(8 * item.image.bytes / area, 4) if area else None
 
 
-def _png_text(image: Image) -> Value:
-    return ", ".join(image.png_text_keys) or None
+def _png_text(item: Surveyed) -> Value:
+    return ", ".join(item.image.png_text_keys) or None
+
+
+def _platform_trace(item: Surveyed) -> Value:
+    """Where platforms left their mark: a set whose fakes all went through one has a shortcut."""
+    found = {e.origin: e.detail for e in item.evidence if e.kind == "platform-trace"}
+    return ", ".join(found[origin] for origin in sorted(found)) or None
 
 
 FEATURES: Mapping[str, Feature] = {
@@ -134,6 +141,7 @@ FEATURES: Mapping[str, Feature] = {
     "camera": Feature("Camera named at all", "metadata", _present("camera_model")),
     "software": Feature("Software", "metadata", _text("software")),
     "thumbnail": Feature("EXIF thumbnail", "metadata", _yes_no("thumbnail")),
+    "platform_trace": Feature("Trace of a platform", "metadata", _platform_trace),
     "png_text": Feature("PNG text keys", "metadata", _png_text),
     "mode": Feature("Colour mode", "colour", _text("mode")),
     "bit_depth": Feature("Bits per sample", "colour", _number("bit_depth")),
@@ -221,7 +229,7 @@ class Table:
     @classmethod
     def of(cls, items: Sequence[Surveyed], *, distance_bits: int) -> "Table":
         """The table of labelled, decodable images."""
-        values = [[f.read(item.image) for item in items] for f in FEATURES.values()]
+        values = [[f.read(item) for item in items] for f in FEATURES.values()]
         categorical = [any(isinstance(v, str) for v in column) for column in values]
         codes = [encode(column) for column in values]
         numbers = [
@@ -556,7 +564,7 @@ def distribution(name: str, items: Sequence[Surveyed]) -> dict[str, Any]:
     columns: dict[str, list[Value]] = {"real": [], "fake": []}
     for item in items:
         if item.placement:
-            columns[item.placement.label.name.lower()].append(read(item.image))
+            columns[item.placement.label.name.lower()].append(read(item))
     return {side: _describe(column) for side, column in columns.items()}
 
 

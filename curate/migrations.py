@@ -45,6 +45,24 @@ def tell_completeness(db: duckdb.DuckDBPyConnection) -> None:
     create_views(db)  # a view of every column is bound to those its table had
 
 
+CONFLICTS = """
+    CREATE OR REPLACE VIEW evidence_conflict AS
+    SELECT digest,
+           list(claim ORDER BY strength DESC, claim) FILTER (direction = 'real') AS "real",
+           max(strength) FILTER (direction = 'real') AS real_strength,
+           list(claim ORDER BY strength DESC, claim) FILTER (direction = 'fake') AS "fake",
+           max(strength) FILTER (direction = 'fake') AS fake_strength
+    FROM (SELECT *, kind || ' ' || origin || ': ' || detail AS claim FROM evidence
+          WHERE direction <> 'neither' AND strength > 0)
+    GROUP BY digest HAVING count(DISTINCT direction) = 2
+"""
+
+
+def tell_conflicts(db: duckdb.DuckDBPyConnection) -> None:
+    """``evidence_conflict``: the images whose evidence speaks for both labels, strongest claims first."""
+    db.execute(CONFLICTS)
+
+
 def add_columns(db: duckdb.DuckDBPyConnection, table: str, names: Iterable[str]) -> None:
     """Columns of a table that older catalogs lack; they are empty in older rows."""
     for column in find(TABLES, table).columns:
@@ -54,7 +72,7 @@ def add_columns(db: duckdb.DuckDBPyConnection, table: str, names: Iterable[str])
             )
 
 
-STEPS: tuple[Step, ...] = (create_tables, create_views, tell_completeness)
+STEPS: tuple[Step, ...] = (create_tables, create_views, tell_completeness, tell_conflicts)
 
 
 def is_current(db: duckdb.DuckDBPyConnection) -> bool:

@@ -23,6 +23,7 @@ QUESTIONS: dict[str, str] = {
         SELECT DISTINCT s.* FROM stored f JOIN post p USING (platform, post_id)
         JOIN source s USING (source_id) WHERE f.digest = $digest ORDER BY s.location""",
     "evidence": "SELECT * FROM evidence WHERE digest = $digest ORDER BY kind, origin",
+    "conflict": 'SELECT "real", "fake" FROM evidence_conflict WHERE digest = $digest',
     "fingerprints": "SELECT view, printf('%016x', bits) AS bits FROM fingerprint "
     "WHERE digest = $digest ORDER BY view",
     "matches": """
@@ -42,7 +43,7 @@ QUESTIONS: dict[str, str] = {
 }
 """Each part of the answer and the statement that finds it."""
 
-ONE = ("image", "group", "label")
+ONE = ("image", "conflict", "group", "label")
 """The parts of which there is at most one."""
 
 UNTOLD = ("digest", "made_by", "source_id", "run_id", "annotation_id", "revision", "project_key")

@@ -129,6 +129,7 @@ class ProbePolicy:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     max_pixels: Positive = 178_956_970
     max_seconds: Annotated[float, Field(gt=0)] = 20.0
+    trust_anchors: str = ""
 
 
 @dataclass(frozen=True, slots=True)

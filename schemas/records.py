@@ -147,7 +147,10 @@ class Evidence:
     """One claim about whether one image is real or generated. A prior, never a label."""
 
     digest: str = column("the image", key=True)
-    kind: str = column("tag, camera, generator, iptc, c2pa, platform-trace, placeholder", key=True)
+    kind: str = column(
+        "tag, camera, camera-processing, generator, iptc, c2pa, platform-trace, last-hop, placeholder",
+        key=True,
+    )
     origin: str = column("where the claim was found", key=True)
     direction: str = column("real, fake or neither")
     strength: float = column("0 to 1, how much it should weigh")

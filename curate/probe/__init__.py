@@ -17,10 +17,19 @@ from PIL import Image as Pillow
 
 from curate import fingerprint
 from curate.probe import decode, families, jpeg, metadata, png, provenance, riff
-from curate.probe.provenance import Traces
+from curate.probe.traces import (
+    Traces,
+    checked,
+    complete,
+    of_boxes,
+    of_gif,
+    of_jpeg,
+    of_png,
+    of_webp,
+)
 from schemas.records import Evidence, Fingerprint, Image
 
-PROBE = "probe/1"
+PROBE = "probe/2"
 MOST_PIXELS = 178_956_970
 """Pillow's own limit before it calls a file a bomb."""
 
@@ -37,18 +46,19 @@ class Examined:
     fingerprints: tuple[Fingerprint, ...]
 
 
-def examine(data: bytes, *, max_pixels: int = MOST_PIXELS) -> Examined:
+def examine(data: bytes, *, max_pixels: int = MOST_PIXELS, anchors: str = "") -> Examined:
     """Everything the bytes say. Never raises; the same bytes always give the same rows.
 
     Args:
         data: the whole file.
         max_pixels: pictures with more pixels are not decoded: their `error` begins with "bomb".
+        anchors: certificates in PEM whose holders' content credentials are believed.
     """
     with decode.quiet():
-        return _examine(bytes(data), max_pixels)
+        return _examine(bytes(data), max_pixels, anchors)
 
 
-def _examine(data: bytes, max_pixels: int) -> Examined:
+def _examine(data: bytes, max_pixels: int, anchors: str) -> Examined:
     digest = hashlib.sha256(data).hexdigest()
     announced = decode.sniff(data)
     facts = Image(digest=digest, made_by=PROBE, bytes=len(data), format=announced)
@@ -62,7 +72,8 @@ def _examine(data: bytes, max_pixels: int) -> Examined:
         if facts.format == "PNG":
             traces = replace(traces, stealth=provenance.find_stealth(decoded.image))
         facts, views = _look(facts, decoded.image)
-    return Examined(facts, _evidence(digest, traces), _fingerprints(digest, views))
+    traces = checked(traces, data, anchors=anchors)
+    return Examined(facts, _evidence(facts, traces), _fingerprints(digest, views))
 
 
 Read = tuple[Image, Traces, bytes | None]
@@ -71,22 +82,14 @@ Read = tuple[Image, Traces, bytes | None]
 
 def _read_nothing(facts: Image, data: bytes) -> Read:
     """A container whose facts the decoder alone reads."""
-    return facts, Traces(metadata.NO_EXIF, {}), data
+    return facts, Traces(), data
 
 
 def _read_jpeg(facts: Image, data: bytes) -> Read:
     header = jpeg.read_header(data)
     exif = metadata.read_exif(next(iter(header.payloads(1, b"Exif\0\0")), None))
     profile = b"".join(p[2:] for p in sorted(header.payloads(2, b"ICC_PROFILE\0")))
-    xmp = b"\n".join(header.payloads(1, b"http://ns.adobe.com/xap/1.0/\0"))
-    c2pa = any(b"jumb" in p and b"c2pa" in p for p in header.payloads(11, b"JP"))
-    traces = Traces(
-        exif=exif,
-        texts={},
-        xmp=tuple(metadata.source_types(xmp)),
-        c2pa="jpeg:APP11" if c2pa else None,
-        photoshop=b"".join(header.payloads(13, b"")),
-    )
+    traces = of_jpeg(header, exif)
     facts = replace(
         facts,
         width=header.width,
@@ -122,14 +125,7 @@ def _with_fit(facts: Image, header: jpeg.Header) -> Image:
 def _read_png(facts: Image, data: bytes) -> Read:
     header = png.read_header(data)
     exif = metadata.read_exif(header.exif)
-    texts = {key: value.decode("utf-8", "replace") for key, value in reversed(header.texts)}
-    xmp = b"\n".join(value for key, value in header.texts if key == png.XMP_KEY)
-    traces = Traces(
-        exif=exif,
-        texts=texts,
-        xmp=tuple(metadata.source_types(xmp)),
-        c2pa="png:caBX" if header.c2pa else None,
-    )
+    traces = of_png(header, exif)
     facts = replace(
         facts,
         width=header.width,
@@ -141,33 +137,37 @@ def _read_png(facts: Image, data: bytes) -> Read:
         png_text_keys=tuple(key for key, _ in header.texts),
     )
     facts = _with_exif(facts, exif)
-    facts = replace(facts, software=facts.software or metadata.clean(texts.get("Software")))
+    facts = replace(
+        facts, software=facts.software or metadata.clean((traces.texts or {}).get("Software"))
+    )
     return facts, traces, png.picture_only(data)
 
 
 def _read_webp(facts: Image, data: bytes) -> Read:
     header = riff.read_header(data)
     exif = metadata.read_exif(header.exif)
-    xmp = tuple(metadata.source_types(header.xmp))
-    traces = Traces(exif, {}, xmp=xmp, c2pa="webp:C2PA" if header.c2pa else None)
+    traces = of_webp(header, exif)
     icc = metadata.profile_hash(header.profile)
     facts = replace(facts, width=header.width, height=header.height, bit_depth=8, icc=icc)
     return _with_exif(facts, exif), traces, data
 
 
-C2PA_BOX = b"uuid\xd8\xfe\xc3\xd6\x1b\x0e\x48\x3c\x92\x97\x58\x28\x87\x7e\xc4\x81"
+def _read_gif(facts: Image, data: bytes) -> Read:
+    """The decoder reads the rest."""
+    return facts, of_gif(data), data
 
 
 def _read_boxes(facts: Image, data: bytes) -> Read:
     """AVIF and HEIF: the decoder reads the rest."""
-    c2pa = "isobmff:uuid" if C2PA_BOX in data else None
-    return facts, Traces(metadata.NO_EXIF, {}, c2pa=c2pa), data
+    traces = of_boxes(data)
+    return _with_exif(facts, traces.exif), traces, data
 
 
 READERS = {
     "JPEG": _read_jpeg,
     "PNG": _read_png,
     "WEBP": _read_webp,
+    "GIF": _read_gif,
     "AVIF": _read_boxes,
     "HEIF": _read_boxes,
 }
@@ -189,9 +189,7 @@ def _complete(facts: Image, traces: Traces, image: Pillow.Image) -> tuple[Image,
     """Add what the decoder knows and the header reader did not say."""
     if facts.format not in {"JPEG", "MPO", "PNG", "WEBP"}:
         exif = metadata.read_exif(image.info.get("exif"))
-        xmp = image.info.get("xmp")
-        types = metadata.source_types(xmp) if isinstance(xmp, bytes) else ()
-        facts, traces = _with_exif(facts, exif), replace(traces, exif=exif, xmp=tuple(types))
+        facts, traces = _with_exif(facts, exif), complete(traces, image, exif)
         facts = replace(facts, icc=metadata.profile_hash(image.info.get("icc_profile")))
     facts = replace(
         facts,
@@ -223,10 +221,10 @@ def _look(facts: Image, image: Pillow.Image) -> tuple[Image, dict[str, int]]:
     return replace(facts, pixels=pixels), views
 
 
-def _evidence(digest: str, traces: Traces) -> tuple[Evidence, ...]:
+def _evidence(facts: Image, traces: Traces) -> tuple[Evidence, ...]:
     return tuple(
-        Evidence(digest, c.kind, c.origin, c.direction.value, c.strength, c.detail, PROBE)
-        for c in provenance.claims(traces)
+        Evidence(facts.digest, c.kind, c.origin, c.direction.value, c.strength, c.detail, PROBE)
+        for c in provenance.claims(traces, facts)
     )
 
 

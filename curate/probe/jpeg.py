@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 SOI, EOI, SOS, DQT, DHT, DAC, DRI, DNL = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xCC, 0xDD, 0xDC
+COM = 0xFE
 FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7}) - {DHT, 0xC8, DAC}  # 0xF7 is JPEG-LS
 PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 ARITHMETIC = frozenset({0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
@@ -76,6 +77,7 @@ class Header:
     restart: int = 0
     markers: list[int] = field(default_factory=list)
     applications: list[tuple[int, bytes]] = field(default_factory=list)
+    comments: list[bytes] = field(default_factory=list)
     scans: int = 0
 
     @property
@@ -181,6 +183,8 @@ def _read_segment(marker: int, body: bytes, header: Header) -> None:
         header.scans += 1
     elif 0xE0 <= marker <= 0xEF:
         header.applications.append((marker - 0xE0, body))
+    elif marker == COM:
+        header.comments.append(body)
 
 
 def _read_frame(marker: int, body: bytes, header: Header) -> None:

@@ -1,4 +1,4 @@
-"""EXIF, XMP and colour profiles: what a file says about its making, out of whatever container.
+"""EXIF and colour profiles: what a file says about its making, out of whatever container.
 
 Damaged metadata is common and says nothing about the picture, so every reader here gives what it
 can and never raises.
@@ -7,7 +7,7 @@ EXIF: https://www.cipa.jp/std/documents/e/DC-008-Translation-2019-E.pdf.
 """
 
 import hashlib
-import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from PIL import ExifTags, Image
@@ -31,7 +31,11 @@ PHOTO_TAGS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Exif:
-    """The few EXIF facts we keep; None where not stated."""
+    """The few EXIF facts we keep; None where not stated.
+
+    `texts` are free texts by the name of their tag. Programs write their parameters there and people
+    what they like, so they are searched for marks of a program and never kept in a row.
+    """
 
     orientation: int | None = None
     make: str | None = None
@@ -39,7 +43,8 @@ class Exif:
     software: str | None = None
     thumbnail: bool = False
     exposure: bool = False
-    comment: str = ""
+    maker_note: bool = False
+    texts: tuple[tuple[str, str], ...] = ()
 
 
 NO_EXIF = Exif()
@@ -60,15 +65,49 @@ def read_exif(content: bytes | None) -> Exif:
 def _facts(exif: Image.Exif) -> Exif:
     photo = exif.get_ifd(ExifTags.IFD.Exif)
     orientation = exif.get(ExifTags.Base.Orientation)
+    texts = {tag.name: _comment(photo.get(tag)) for tag in (ExifTags.Base.UserComment,)}
+    texts |= {name: read(exif.get(tag)) for name, tag, read in FREE_TEXTS}
     return Exif(
         orientation=orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else None,
-        make=clean(exif.get(ExifTags.Base.Make)),
-        model=clean(exif.get(ExifTags.Base.Model)),
+        make=_device(exif.get(ExifTags.Base.Make)),
+        model=_device(exif.get(ExifTags.Base.Model)),
         software=clean(exif.get(ExifTags.Base.Software)),
         thumbnail=ExifTags.Base.JpegIFOffset in exif.get_ifd(ExifTags.IFD.IFD1),
         exposure=not PHOTO_TAGS.isdisjoint(photo),
-        comment=_comment(photo.get(ExifTags.Base.UserComment)),
+        maker_note=bool(photo.get(ExifTags.Base.MakerNote)),
+        texts=tuple((name, text) for name, text in texts.items() if text),
     )
+
+
+def _device(value: object) -> str | None:
+    """Make or model; None where a program put its parameters there, as ComfyUI does in WebP files."""
+    name = clean(value)
+    return None if name is None or "{" in name else name
+
+
+def _plain(value: object) -> str:
+    """A text of EXIF, which has bytes or characters; empty if it is anything else."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    return value[:LONGEST_COMMENT].rstrip("\0") if isinstance(value, str) else ""
+
+
+def _wide(value: object) -> str:
+    """A text of the tags that Windows writes: UTF-16, least significant byte first."""
+    if isinstance(value, tuple):
+        value = bytes(v & 0xFF for v in value[:LONGEST_COMMENT] if isinstance(v, int))
+    if not isinstance(value, bytes):
+        return ""
+    return value[:LONGEST_COMMENT].decode("utf-16-le", "replace").rstrip("\0")
+
+
+FREE_TEXTS: tuple[tuple[str, ExifTags.Base, Callable[[object], str]], ...] = (
+    ("ImageDescription", ExifTags.Base.ImageDescription, _plain),
+    ("XPComment", ExifTags.Base.XPComment, _wide),
+    ("Make", ExifTags.Base.Make, _plain),
+    ("Model", ExifTags.Base.Model, _plain),
+)
+"""Tags beside UserComment in which programs keep what they were asked for."""
 
 
 def clean(value: object) -> str | None:
@@ -97,11 +136,3 @@ def _comment(value: object) -> str:
 def profile_hash(profile: bytes | None) -> str | None:
     """16 hex digits of an ICC profile."""
     return hashlib.sha256(profile).hexdigest()[:16] if profile else None
-
-
-SOURCE_TYPE = re.compile(rb"digitalsourcetype/([A-Za-z]{3,48})")
-
-
-def source_types(xmp: bytes) -> list[str]:
-    """The IPTC digital source types an XMP packet names, in order, each once."""
-    return list(dict.fromkeys(m.decode() for m in SOURCE_TYPE.findall(xmp)))

@@ -43,7 +43,7 @@ class Header:
     text_bytes: int = 0
     profile: bytes | None = None
     exif: bytes | None = None
-    c2pa: bool = False
+    c2pa: bytes | None = None
 
 
 def read_header(data: bytes) -> Header:
@@ -92,7 +92,7 @@ def _read_chunk(kind: bytes, body: bytes, header: Header) -> None:
     elif kind == b"eXIf":
         header.exif = body
     elif kind == b"caBX":
-        header.c2pa = True
+        header.c2pa = body
 
 
 def _add_text(kind: bytes, body: bytes, header: Header) -> None:

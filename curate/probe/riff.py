@@ -17,7 +17,7 @@ class Header:
     exif: bytes | None = None
     xmp: bytes = b""
     profile: bytes | None = None
-    c2pa: bool = False
+    c2pa: bytes | None = None
 
 
 def read_header(data: bytes) -> Header:
@@ -43,7 +43,7 @@ def _read_chunk(kind: bytes, body: bytes, header: Header) -> None:
     elif kind == b"ICCP":
         header.profile = body
     elif kind == b"C2PA":
-        header.c2pa = True
+        header.c2pa = body
 
 
 def _little(body: bytes) -> int:

@@ -12,7 +12,7 @@ from curate.survey import Surveyed, survey
 from curate.work import Serial
 from schemas.errors import InputError
 from schemas.layout import place
-from schemas.records import Image
+from schemas.records import Evidence, Image
 
 
 def planted(
@@ -292,7 +292,9 @@ def test_codes_keep_missing_values_apart(column: list[float | None]) -> None:
 def test_every_feature_reads_an_image_of_which_little_is_known() -> None:
     bare = Image(digest="0", made_by="test", bytes=0, format=None)
 
-    values = {name: feature.read(bare) for name, feature in bias.FEATURES.items()}
+    values = {
+        name: feature.read(Surveyed("a", None, bare)) for name, feature in bias.FEATURES.items()
+    }
 
     assert all(value is None or isinstance(value, float | str) for value in values.values())
 
@@ -317,3 +319,17 @@ def test_the_clean_faces_are_clean(shared: Path) -> None:
     assert result["verdict"] == "clean"
     assert result["probe"]["high"] < 0.6
     assert result["probe"]["n"] == 2200
+
+
+def test_the_trace_of_a_platform_that_only_the_fakes_went_through_is_named_a_cause() -> None:
+    rows = planted(60, strength=0.0)
+    trace = Evidence("d", "platform-trace", "jpeg:APP13", "neither", 0.0, "Meta", "probe/0")
+    marked = [
+        replace(row, evidence=(trace,) if row.placement and row.placement.label else ())
+        for row in rows
+    ]
+    found = bias.audit(marked, gate=0.6)
+
+    assert "platform_trace" in found["causes"]
+    assert found["marks"]["platform-trace"]["real"] == 0
+    assert "platform_trace" not in bias.audit(rows, gate=0.6)["causes"]
