@@ -107,9 +107,11 @@ def _read_jpeg(facts: Image, data: bytes) -> Read:
 def _with_fit(facts: Image, header: jpeg.Header) -> Image:
     if not header.used_tables:
         return facts
-    fit = families.fit(header.used_tables[:2])
+    fit = _fit(header)
+    scales = dict(zip(("jpeg_scale_luma", "jpeg_scale_chroma"), fit.scales, strict=False))
     return replace(
         facts,
+        **scales,
         jpeg_family=fit.family,
         jpeg_quality_luma=fit.luma,
         jpeg_quality_chroma=fit.chroma,
@@ -117,6 +119,16 @@ def _with_fit(facts: Image, header: jpeg.Header) -> Image:
         jpeg_residual=fit.residual,
         jpeg_quality=fit.quality,
     )
+
+
+def _fit(header: jpeg.Header) -> families.Fit:
+    """A colour picture with one table for all: that of luma and chroma where some family shares one."""
+    tables = header.used_tables
+    if len(tables) == 1 and len(header.components) > 1:
+        shared = families.fit(tables * 2)
+        if shared.family.startswith("mozjpeg") or shared.family == families.ANY:
+            return shared
+    return families.fit(tables)
 
 
 def _read_png(facts: Image, data: bytes) -> Read:

@@ -77,6 +77,8 @@ class Header:
     markers: list[int] = field(default_factory=list)
     applications: list[tuple[int, bytes]] = field(default_factory=list)
     scans: int = 0
+    end: int | None = None
+    """Where the bytes after EOI begin; None if the file ends before."""
 
     @property
     def progressive(self) -> bool | None:
@@ -157,6 +159,7 @@ def _step(data: bytes, at: int, header: Header) -> int | None:
         return start
     if marker == EOI:
         header.markers.append(marker)
+        header.end = start
         return None
     length = int.from_bytes(data[start : start + 2])
     if length < 2 or start + 2 > len(data):
