@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 SOI, EOI, SOS, DQT, DHT, DAC, DRI, DNL = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xCC, 0xDD, 0xDC
-FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7}) - {DHT, 0xC8, DAC}  # 0xF7 is JPEG-LS
+JPEG_LS = 0xF7
+FRAMES = frozenset({*range(0xC0, 0xD0), JPEG_LS}) - {DHT, 0xC8, DAC}
 PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
 ARITHMETIC = frozenset({0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 MOST_SEGMENTS = 4096
 """A real file has a few dozen; past this the rest of the file is not read."""
@@ -84,6 +86,11 @@ class Header:
     def progressive(self) -> bool | None:
         """Whether the picture comes in several refinements; None without a frame header."""
         return None if self.frame is None else self.frame in PROGRESSIVE
+
+    @property
+    def lossless(self) -> bool | None:
+        """Whether the coding keeps every sample; JPEG-LS may or may not."""
+        return None if self.frame in (None, JPEG_LS) else self.frame in LOSSLESS
 
     @property
     def huffman(self) -> str | None:
