@@ -48,9 +48,9 @@ def tell_completeness(db: duckdb.DuckDBPyConnection) -> None:
 def tell_coding_and_pixels(db: duckdb.DuckDBPyConnection) -> None:
     """How each image is coded, whether it is whole, and what its pixels tell of earlier codings."""
     names = (
-        "jpeg_scale_luma", "jpeg_scale_chroma", "jpeg_double", "thumbnail_dqt_hash", "compression", "lossless",
-        "webp_quantiser", "animated", "truncated", "trailing_bytes", "grid", "grid_x", "grid_y", "upscale",
-        "blur", "noise", "information",
+        "jpeg_scale_luma", "jpeg_scale_chroma", "jpeg_double", "thumbnail_dqt_hash", "compression",
+        "lossless", "webp_quantiser", "animated", "truncated", "trailing_bytes", "grid", "grid_x", "grid_y",
+        "upscale", "blur", "noise", "information",
     )  # fmt: skip
     add_columns(db, "image", names)
 

@@ -145,7 +145,9 @@ class Image:
         "periodicity of DCT coefficients, of one that is compressed twice; 1 is none", default=None
     )
     thumbnail_dqt_hash: str | None = column("as jpeg_dqt_hash, of the EXIF thumbnail", default=None)
-    compression: str | None = column("how the container names its coding; not of JPEG", default=None)
+    compression: str | None = column(
+        "how the container names its coding; not of JPEG", default=None
+    )
     lossless: bool | None = column("False: the coding loses; True: it cannot", default=None)
     webp_quantiser: int | None = column("0-127 of lossy WebP, fine to coarse", default=None)
     animated: bool | None = column("more than one frame, to be shown in turn", default=None)
@@ -157,8 +159,12 @@ class Image:
     )
     grid_x: int | None = column("first column, 0-7, that begins a block", default=None)
     grid_y: int | None = column("first row, 0-7, that begins a block", default=None)
-    upscale: float | None = column("factor by which pixels were made more, if significant", default=None)
-    blur: float | None = column("variance of the Laplacian over grey levels; low is soft", default=None)
+    upscale: float | None = column(
+        "factor by which pixels were made more, if significant", default=None
+    )
+    blur: float | None = column(
+        "variance of the Laplacian over grey levels; low is soft", default=None
+    )
     noise: float | None = column("standard deviation of noise, grey levels", default=None)
     information: float | None = column("entropy of the grey histogram, bits of 8", default=None)
     png_text_keys: tuple[str, ...] = column("keywords of PNG text chunks, in order", default=())

@@ -136,10 +136,10 @@ def _with_fit(facts: Image, header: jpeg.Header) -> Image:
     if not header.used_tables:
         return facts
     fit = _fit(header)
-    scales = dict(zip(("jpeg_scale_luma", "jpeg_scale_chroma"), fit.scales, strict=False))
     return replace(
         facts,
-        **scales,
+        jpeg_scale_luma=fit.scales[0] if fit.scales else None,
+        jpeg_scale_chroma=fit.scales[1] if len(fit.scales) > 1 else None,
         jpeg_family=fit.family,
         jpeg_quality_luma=fit.luma,
         jpeg_quality_chroma=fit.chroma,
@@ -342,7 +342,9 @@ def _measure(facts: Image, stored: Pillow.Image, flat: Pillow.Image) -> Image:
     if look is not None:
         facts = replace(facts, **asdict(look))
     if facts.lossless and facts.format in HISTORICAL:
-        facts = replace(facts, **asdict(pixels.history(fingerprint.flatten(stored.convert("RGBA")))))
+        facts = replace(
+            facts, **asdict(pixels.history(fingerprint.flatten(stored.convert("RGBA"))))
+        )
     return facts
 
 

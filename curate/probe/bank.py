@@ -3,17 +3,17 @@
 Every number was read out of files that the named encoder wrote; tables are in natural (row by row) order,
 luma before chroma. Annex K is from ITU-T T.81.
 
-MozJPEG: the presets `quant_table` 1 to 8 at quality 1 to 100 (libvips 8.18 built with MozJPEG 4; the WebAssembly
-build of Squoosh writes the same). Preset 0 is Annex K. A base is what all hundred settings agree on; entries over
-255 show at quality over 50 only.
+MozJPEG: the presets `quant_table` 1 to 8 at quality 1 to 100 (libvips 8.18 built with MozJPEG; the
+WebAssembly build of Squoosh writes the same). Preset 0 is Annex K. A base is what all hundred settings agree
+on; entries over 255 show at a quality over 50 only.
 
-jpegli: quality 1 to 100 through libjpeg's interface. Each step is base x f(d) with f(d) = d below distance 1.5 and
-max(d / 2, 1.5^(1-e) d^e) above, rounded; one exponent e per entry, shared by luma and chroma, is the only one of
-two decimals that explains all hundred settings.
+jpegli: quality 1 to 100 through libjpeg's interface. Each step is base x f(d), rounded, with f(d) = d below
+distance 1.5 and max(d / 2, 1.5^(1-e) d^e) above; one exponent e per entry, shared by luma and chroma, is the
+only one of two decimals that explains all hundred settings.
 
-Photoshop: tables of files that state their own setting, "Save as" in image resource 0x0406 and "Save for Web" in
-the APP12 segment Ducky; 10 and 100 of the latter as Pillow's presets web_low and web_maximum have them. Settings
-that no file at hand states are not listed, so a file made with one is "other".
+Photoshop: tables of files that state their own setting, "Save as" in image resource 0x0406 and "Save for
+Web" in the APP12 segment Ducky; 10 and 100 of the latter as Pillow's presets web_low and web_maximum have
+them. Settings that no file at hand states are not listed, so a file made with one is "other".
 """
 
 # fmt: off

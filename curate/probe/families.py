@@ -87,7 +87,8 @@ def _jpegli(base: NDArray[np.float64]) -> Steps:
     exponent = np.array(bank.JPEGLI_EXPONENTS)
     bent = np.maximum(distance / 2, 1.5 ** (1 - exponent) * distance**exponent)
     steps = np.floor(base * np.where(distance < 1.5, distance, bent) + 0.5)
-    return steps.astype(np.int64).clip(1, 255)
+    clipped: Steps = steps.astype(np.int64).clip(1, 255)
+    return clipped
 
 
 @lru_cache(maxsize=1)
@@ -184,7 +185,9 @@ def _by_shape(tables: tuple[Table, ...], quality: int) -> Fit:
     known = [s for s in scales if s is not None]
     if len(known) == len(tables):
         near = [_quality_of(s) for s in known[:2]]
-        return Fit(SCALED, near[0], near[1] if chroma else None, True, 0.0, quality, tuple(known[:2]))
+        return Fit(
+            SCALED, near[0], near[1] if chroma else None, True, 0.0, quality, tuple(known[:2])
+        )
     if is_anti_diagonal(tables[0]):
         return Fit(DIAGONAL, None, None, False, residual, quality)
     return Fit(OTHER, luma, chroma, False, residual, quality)
@@ -201,11 +204,13 @@ def annex_k_scale(table: Sequence[int], base: Sequence[int]) -> float | None:
     steps, bases = np.array(table[1:]), np.array(base[1:])
     if (steps == steps[0]).all():
         return None
+    cut = (steps == 255) & (steps.max() == 255)
     for rounding in (0.5, 0.0, 1.0):
         least = np.where(steps > steps.min(), (steps - rounding) / bases, 0.0).max()
-        most = np.where(steps < 255, (steps + 1 - rounding) / bases, np.inf).min()
-        # Rounded down or to the nearest, the upper end is not reached; rounded up, the lower is not.
-        if least < most < np.inf:
+        most = np.where(cut, np.inf, (steps + 1 - rounding) / bases).min()
+        # Rounded down, the upper end is not reached; up, the lower is not; halves go either way.
+        tie = 1e-9 if rounding == 0.5 else -1e-9
+        if least - tie < most < np.inf:
             return round(50 * float(least + most), 3)
     return None
 
@@ -222,14 +227,19 @@ def is_anti_diagonal(table: Sequence[int]) -> bool:
     for position, step in enumerate(table):
         along[max(position // 8, 1) + max(position % 8, 1)].add(step)
     steps = [min(along[k]) for k in sorted(along)]
-    return all(len(s) == 1 for s in along.values()) and steps == sorted(steps) and len(set(steps)) > 3
+    return (
+        all(len(s) == 1 for s in along.values()) and steps == sorted(steps) and len(set(steps)) > 3
+    )
 
 
 def _nearest(tables: tuple[Table, ...]) -> tuple[int, int | None, float]:
     """Least squares on the IJG tables, each table by itself: qualities, and the misfit of the first two."""
     found = [np.array(t) for t in tables[:2]]
     ijg = families()[0]
-    errors = [((rows - t) ** 2).sum(axis=1) for t, rows in zip(found, (ijg.luma, ijg.chroma), strict=False)]
+    errors = [
+        ((rows - t) ** 2).sum(axis=1)
+        for t, rows in zip(found, (ijg.luma, ijg.chroma), strict=False)
+    ]
     luma, *chroma = [int(e.argmin()) + 1 for e in errors]
     spread = sum(float(((t - t.mean()) ** 2).sum()) for t in found)
     residual = sum(float(e.min()) for e in errors) / max(spread, 1.0)
@@ -246,4 +256,6 @@ def _ordinal(tables: tuple[Table, ...]) -> int:
 @lru_cache(maxsize=1)
 def _log_means() -> NDArray[np.float64]:
     """(2, 100) mean log step of the IJG tables, luma and chroma, by quality."""
-    return np.stack([np.log(rows).mean(axis=1) for rows in (families()[0].luma, families()[0].chroma)])
+    return np.stack(
+        [np.log(rows).mean(axis=1) for rows in (families()[0].luma, families()[0].chroma)]
+    )

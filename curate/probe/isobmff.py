@@ -91,7 +91,10 @@ def _associated(data: bytes, span: Span | None, item: int) -> list[int]:
     if span is None:
         return []
     start, end = span
-    wide_id, wide_index = data[start : start + 1] != b"\0", bool(data[start + 3 : start + 4] > b"\0")
+    wide_id, wide_index = (
+        data[start : start + 1] != b"\0",
+        bool(data[start + 3 : start + 4] > b"\0"),
+    )
     width, step = (4 if wide_id else 2), (2 if wide_index else 1)
     at = start + 8
     for _ in range(int.from_bytes(data[start + 4 : start + 8])):
@@ -110,6 +113,10 @@ def _associated(data: bytes, span: Span | None, item: int) -> list[int]:
 def _read_property(kind: bytes, body: bytes, found: Container) -> None:
     if kind == b"ispe" and len(body) >= 12:
         found.width, found.height = int.from_bytes(body[4:8]), int.from_bytes(body[8:12])
+    elif kind == b"clap" and len(body) >= 16:  # the part of the coded picture that is shown
+        across, over, down, under = (int.from_bytes(body[i : i + 4]) for i in range(0, 16, 4))
+        if over and under:
+            found.width, found.height = across // over, down // under
     elif kind == b"pixi" and len(body) >= 6:
         found.bit_depth = body[5]
     elif kind == b"av1C" and len(body) >= 3:

@@ -2,10 +2,10 @@
 
 Everything is measured on a bounded part of the picture, so the cost does not grow with it.
 
-Block grid: pixels that were a JPEG once have, at the phase of its grid and no other, far more DCT coefficients
-near zero (the idea of ZERO: Nikoukhah et al. 2021, https://doi.org/10.5201/ipol.2021.390; here one count for
-each phase and its distance from the other phases, instead of votes). Up-scaling: interpolated pixels make the
-second derivative periodic (Gallagher 2005, https://doi.org/10.1109/CRV.2005.33). Noise: Immerkaer 1996,
+Block grid: pixels that were a JPEG once have, at the phase of its grid and no other, far more DCT
+coefficients near zero (the idea of ZERO: Nikoukhah et al. 2021, https://doi.org/10.5201/ipol.2021.390; here
+one count for each phase and its distance from the other phases, instead of votes). Up-scaling: interpolated
+pixels make derivatives periodic (Gallagher 2005, https://doi.org/10.1109/CRV.2005.33). Noise: Immerkaer 1996,
 https://doi.org/10.1006/cviu.1996.0060.
 
 None of these is evidence of a label: they tell that files came by different ways.
@@ -30,11 +30,11 @@ GRID_SIDE = 199
 
 LEAST_GRID_SIDE = 64
 FLAT = 1.0
-"""Standard deviation, in grey levels, under which a block says nothing of a grid: all phases are zero there."""
+"""Deviation, in grey levels, under which a block says nothing of a grid: all coefficients are zero there."""
 
 LEAST_BLOCKS = 24
 SIGNIFICANT_GRID = 10.0
-"""Robust standard deviations by which one phase must stand out. Of 93 photos reduced by 4, none does."""
+"""Robust standard deviations by which one phase must stand out; of 481 photos made smaller, none does."""
 
 LEAST_STRENGTH = 0.01
 
@@ -78,8 +78,8 @@ def small(picture: Image.Image) -> Image.Image:
     longest = max(grey.size)
     if longest <= LOOK:
         return grey
-    size = tuple(max(1, round(side * LOOK / longest)) for side in grey.size)
-    return grey.resize(size, Image.Resampling.BOX)
+    width, height = (max(1, round(side * LOOK / longest)) for side in grey.size)
+    return grey.resize((width, height), Image.Resampling.BOX)
 
 
 def _second(levels: NDArray[np.int16]) -> NDArray[np.int16]:
@@ -126,7 +126,11 @@ def history(picture: Image.Image) -> History:
     """Traces in a decoded picture at its native size, from a format that loses nothing itself."""
     grid = find_grid(picture)
     upscale = find_upscale(picture, grid=grid is not None)
-    return History(upscale=upscale) if grid is None else History(grid.strength, grid.x, grid.y, upscale)
+    return (
+        History(upscale=upscale)
+        if grid is None
+        else History(grid.strength, grid.x, grid.y, upscale)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +151,17 @@ def find_grid(picture: Image.Image) -> Grid | None:
     if zeros is None:
         return None
     y, x = divmod(int(zeros.argmax()), 8)
-    others = np.delete(np.delete(zeros, y, axis=0), x, axis=1)  # phases that share neither row nor column
+    others = np.delete(
+        np.delete(zeros, y, axis=0), x, axis=1
+    )  # phases that share neither row nor column
     middle = float(np.median(others))
     spread = max(1.4826 * float(np.median(np.abs(others - middle))), LEAST_SPREAD)
     strength = float(zeros[y, x]) - middle
     if strength < max(LEAST_STRENGTH, SIGNIFICANT_GRID * spread):
         return None
-    if zeros[(y + 4) % 8, (x + 4) % 8] - middle > strength / 2:  # a grid of 4: a JPEG halved, or a video
+    if (
+        zeros[(y + 4) % 8, (x + 4) % 8] - middle > strength / 2
+    ):  # a grid of 4: a JPEG halved, or a video
         return None
     return Grid(round(strength, 4), (left + x) % 8, (top + y) % 8)
 
@@ -199,7 +207,7 @@ SIGNIFICANT_EIGHTH = 15.0
 
 
 def find_upscale(picture: Image.Image, *, grid: bool = False) -> float | None:
-    """The factor, 1.1 to 2, by which a picture was made larger; None if no period is significant on both axes.
+    """The factor, 1.1 to 2, by which a picture was made larger; None if no period shows on both axes.
 
     A period folds: a larger factor F looks like F / (F - 1), so 3 is told as 1.5.
 
@@ -220,7 +228,9 @@ def strongest_period(grey: Grey, *, grid: bool = False) -> float | None:
     Of the second derivative or of the first: doubling with pixel centres kept shows in the first alone.
     """
     first = np.diff(grey, axis=1)
-    ratios = [peaks(np.abs(d).mean(axis=0)[: grey.shape[1] - 2]) for d in (first, np.diff(first, axis=1))]
+    ratios = [
+        peaks(np.abs(d).mean(axis=0)[: grey.shape[1] - 2]) for d in (first, np.diff(first, axis=1))
+    ]
     ratio = np.maximum(*ratios)
     width = grey.shape[1] - 2
     frequency = np.arange(ratio.size) / width

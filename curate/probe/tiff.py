@@ -18,7 +18,7 @@ SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 6: 1, 7: 1, 16: 8, 13: 4}
 """Bytes of one value of each type that is read here."""
 
 WIDTH, HEIGHT, BITS, COMPRESSION, STRIPS, EXTRA = 256, 257, 258, 259, 273, 338
-TILES, TABLES, PREVIEW, PREVIEW_LENGTH = 324, 347, 513, 514
+STRIP_BYTES, TILES, TILE_BYTES, TABLES, PREVIEW, PREVIEW_LENGTH = 279, 324, 325, 347, 513, 514
 
 COMPRESSIONS = {
     1: "none", 2: "CCITT", 3: "CCITT", 4: "CCITT", 5: "LZW", 6: "old JPEG", 7: "JPEG", 8: "deflate",
@@ -105,7 +105,17 @@ def read_tiff(data: bytes) -> Container:
         animated=False,
         lossless=True if name in LOSSLESS else False if name in LOSSY else None,
         compression=name,
+        truncated=_is_cut(page, len(data)),
     )
+
+
+def _is_cut(page: Directory, length: int) -> bool | None:
+    """Whether a strip or tile reaches beyond the end of the file; None where their places are not told."""
+    for places, sizes in ((STRIPS, STRIP_BYTES), (TILES, TILE_BYTES)):
+        starts, counts = page.get(places), page.get(sizes)
+        if starts and counts:
+            return any(start + count > length for start, count in zip(starts, counts, strict=False))
+    return None
 
 
 def jpeg_inside(data: bytes) -> jpeg.Header | None:
