@@ -142,7 +142,8 @@ class Image:
     )
     jpeg_scale_chroma: float | None = column("the same of chroma", default=None)
     jpeg_double: float | None = column(
-        "periodicity of DCT coefficients, of one that is compressed twice; 1 is none", default=None
+        "roughness of coefficient histograms: 1 to 2 if compressed coarser before; needs jpeglib",
+        default=None,
     )
     thumbnail_dqt_hash: str | None = column("as jpeg_dqt_hash, of the EXIF thumbnail", default=None)
     compression: str | None = column(

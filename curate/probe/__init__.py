@@ -20,6 +20,7 @@ from curate import fingerprint
 from curate.probe import (
     container,
     decode,
+    double,
     families,
     isobmff,
     jpeg,
@@ -76,6 +77,8 @@ def _examine(data: bytes, max_pixels: int) -> Examined:
         if facts.format == "PNG":
             traces = replace(traces, stealth=provenance.find_stealth(decoded.image))
         facts, views = _look(facts, decoded.image)
+        if double.is_readable(facts):
+            facts = replace(facts, jpeg_double=double.roughness(data))
     return Examined(facts, _evidence(digest, traces), _fingerprints(digest, views))
 
 

@@ -8,7 +8,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image, JpegPresets
 
@@ -198,6 +198,7 @@ def test_a_table_with_one_step_changed_is_nobodys(quality, entry, change):
     luma, chroma = tables_at(family("ijg"), quality - 1)
     changed = list(luma)
     changed[entry] += change
+    assume(changed[entry] > min(changed[1:]))  # steps may have been raised to the smallest
     fit = families.fit((tuple(changed), chroma))
 
     assert (fit.family, fit.exact) == ("other", False)
