@@ -63,6 +63,16 @@ def tell_conflicts(db: duckdb.DuckDBPyConnection) -> None:
     db.execute(CONFLICTS)
 
 
+def tell_coding_and_pixels(db: duckdb.DuckDBPyConnection) -> None:
+    """How each image is coded, whether it is whole, and what its pixels tell of earlier codings."""
+    names = (
+        "jpeg_scale_luma", "jpeg_scale_chroma", "jpeg_double", "thumbnail_dqt_hash", "compression",
+        "lossless", "webp_quantiser", "animated", "truncated", "trailing_bytes", "grid", "grid_x", "grid_y",
+        "upscale", "blur", "noise", "information",
+    )  # fmt: skip
+    add_columns(db, "image", names)
+
+
 def add_columns(db: duckdb.DuckDBPyConnection, table: str, names: Iterable[str]) -> None:
     """Columns of a table that older catalogs lack; they are empty in older rows."""
     for column in find(TABLES, table).columns:
@@ -72,7 +82,13 @@ def add_columns(db: duckdb.DuckDBPyConnection, table: str, names: Iterable[str])
             )
 
 
-STEPS: tuple[Step, ...] = (create_tables, create_views, tell_completeness, tell_conflicts)
+STEPS: tuple[Step, ...] = (
+    create_tables,
+    create_views,
+    tell_completeness,
+    tell_conflicts,
+    tell_coding_and_pixels,
+)
 
 
 def is_current(db: duckdb.DuckDBPyConnection) -> bool:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
 from curate.probe import examine
-from curate.work import Engine
+from curate.work import MOST_SECONDS, Engine
 from schemas.errors import InputError
 from schemas.layout import MANIFEST, SUFFIXES, Placement, place
 from schemas.records import Evidence, Image
@@ -106,7 +106,7 @@ def iter_survey(root: Path, files: Files, engine: Engine, *, max_pixels: int) ->
     joined = read_manifest(root)
     work = partial(survey_file, str(root), max_pixels=max_pixels)
     for chunk in _chunks(files.images):
-        for row in engine.map(work, chunk, lost=crashed_file):
+        for row in engine.map(work, chunk, lost=crashed_file, seconds=MOST_SECONDS):
             yield _join(row, joined.get(row.path))
     logger.info("surveyed %d images of %s, other files: %s", len(files.images), root, files.others)
 
@@ -129,9 +129,9 @@ def survey_file(root: str, path: str, *, max_pixels: int) -> Surveyed:
     )
 
 
-def crashed_file(path: str) -> Surveyed:
+def crashed_file(path: str, why: str) -> Surveyed:
     """What stands for a file that took the decoder's process with it."""
-    return _without_facts(path, "the decoder crashed on it")
+    return _without_facts(path, why)
 
 
 def _without_facts(path: str, why: str) -> Surveyed:

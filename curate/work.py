@@ -10,6 +10,12 @@ from typing import Protocol, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
+CRASHED = "the decoder crashed on it"
+"""Why an item has no result whose worker process died."""
+
+MOST_SECONDS = 20.0
+"""How long one image may take where no policy says otherwise."""
+
 
 class Engine(Protocol):
     """Where images are processed: this process, a pool, a cluster."""
@@ -19,23 +25,26 @@ class Engine(Protocol):
         work: Callable[[T], R],
         items: Iterable[T],
         *,
-        lost: Callable[[T], R] | None = None,
+        lost: Callable[[T, str], R] | None = None,
+        seconds: float | None = None,
     ) -> Iterator[R]:
         """`work` of each item, in the order of the items.
 
-        `lost` gives the result of an item whose worker process died with it.
+        `lost` gives the result of an item whose worker process died with it, and is told why. A worker that
+        is longer than `seconds` at one item is ended.
         """
 
 
 class Serial:
-    """The engine that works here and now, and dies with an item that kills."""
+    """The engine that works here and now: it dies with an item that kills, and waits for one that hangs."""
 
     def map(
         self,
         work: Callable[[T], R],
         items: Iterable[T],
         *,
-        lost: Callable[[T], R] | None = None,
+        lost: Callable[[T, str], R] | None = None,
+        seconds: float | None = None,
     ) -> Iterator[R]:
         """`work` of each item, in the order of the items."""
         return map(work, items)

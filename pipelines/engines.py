@@ -1,13 +1,15 @@
 """Where images are processed: here, in a pool of processes, or on a Dask cluster.
 
 All three give the same results in the same order. A worker that dies with its process (a decoder that
-crashes) does not end the pool: the items it held are tried again one by one, and `lost` says what stands in
-for the one that kills.
+crashes, or hangs and is ended) does not end the pool: the items it held are tried again one by one, and
+`lost` says what stands in for the one that kills.
 """
 
+import faulthandler
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -16,7 +18,7 @@ from itertools import islice
 from multiprocessing import get_context, parent_process, resource_tracker
 from typing import Any, TypeVar
 
-from curate.work import Engine, Serial
+from curate.work import CRASHED, Engine, Serial
 from schemas.errors import InputError, ServiceError
 
 T = TypeVar("T")
@@ -77,7 +79,8 @@ class LocalPool:
         work: Callable[[T], R],
         items: Iterable[T],
         *,
-        lost: Callable[[T], R] | None = None,
+        lost: Callable[[T, str], R] | None = None,
+        seconds: float | None = None,
     ) -> Iterator[R]:
         """`work` of each item, in the order of the items.
 
@@ -91,23 +94,26 @@ class LocalPool:
         done = 0
         while done < len(held):
             try:
-                for results in self._run(work, held[done:]):
+                for results in self._run(work, held[done:], seconds):
                     yield from results
                     done += len(results)
             except BrokenProcessPool:
                 self._stop()
-                for result in _one_by_one(work, held[done : done + CHUNK], lost):
+                for result in _one_by_one(work, held[done : done + CHUNK], lost, seconds):
                     yield result
                     done += 1
 
-    def _run(self, work: Callable[[T], R], items: list[T]) -> Iterator[list[R]]:
+    def _run(
+        self, work: Callable[[T], R], items: list[T], seconds: float | None
+    ) -> Iterator[list[R]]:
         with _undisturbed():
             pool = self._pool = self._pool or _start(self.workers)
         chunks = (items[i : i + CHUNK] for i in range(0, len(items), CHUNK))
-        waiting = [pool.submit(_each, work, c) for c in islice(chunks, self.workers * AHEAD)]
+        todo = (pool.submit(_each, work, chunk, seconds) for chunk in chunks)
+        waiting = list(islice(todo, self.workers * AHEAD))
         while waiting:
             yield waiting.pop(0).result()
-            waiting += [pool.submit(_each, work, c) for c in islice(chunks, 1)]
+            waiting += islice(todo, 1)
 
     def _kill(self) -> None:
         """End the workers where they are: asked politely while interrupted, one may wait for ever."""
@@ -132,12 +138,13 @@ class DaskEngine:
         work: Callable[[T], R],
         items: Iterable[T],
         *,
-        lost: Callable[[T], R] | None = None,
+        lost: Callable[[T, str], R] | None = None,
+        seconds: float | None = None,
     ) -> Iterator[R]:
         """`work` of each item, in the order of the items; Dask itself retries what a lost worker held."""
         held = list(items)
         chunks = [held[i : i + CHUNK] for i in range(0, len(held), CHUNK)]
-        futures = self.client.map(_Each(work), chunks, pure=False)
+        futures = self.client.map(_Each(work, seconds), chunks, pure=False)
         for chunk, future in zip(chunks, futures, strict=True):
             try:
                 yield from future.result()
@@ -145,17 +152,17 @@ class DaskEngine:
                 # Dask names the class of a worker that kept dying only in its own module.
                 if type(error).__name__ != "KilledWorker" or lost is None:
                     raise
-                yield from map(lost, chunk)
+                yield from (lost(item, CRASHED) for item in chunk)
 
 
 class _Each:
     """`_each` with its work, in a form that can travel."""
 
-    def __init__(self, work: Callable[[Any], Any]) -> None:
-        self.work = work
+    def __init__(self, work: Callable[[Any], Any], seconds: float | None) -> None:
+        self.work, self.seconds = work, seconds
 
     def __call__(self, items: list[Any]) -> list[Any]:
-        return _each(self.work, items)
+        return _each(self.work, items, self.seconds)
 
 
 @contextmanager
@@ -186,7 +193,10 @@ def _dask_client(scheduler: str | None, workers: int) -> Iterator[Any]:
 
 
 def _one_by_one(
-    work: Callable[[T], R], items: list[T], lost: Callable[[T], R] | None
+    work: Callable[[T], R],
+    items: list[T],
+    lost: Callable[[T, str], R] | None,
+    seconds: float | None,
 ) -> Iterator[R]:
     """Each item by itself in a process, which is a new one after an item that kills."""
     waiting = list(items)
@@ -194,17 +204,24 @@ def _one_by_one(
         with _start(1) as pool:
             try:
                 while waiting:
-                    result = pool.submit(work, waiting[0]).result()
+                    (result,) = pool.submit(_each, work, waiting[:1], seconds).result()
                     waiting.pop(0)
                     yield result
                 return
             except BrokenProcessPool:
-                killer = waiting.pop(0)
+                killer, why = waiting.pop(0), _why_broken(pool, seconds)
         if lost is None:
             raise ServiceError(
                 f"the process that worked on {killer!r} died; take that file out and report it"
             )
-        yield lost(killer)
+        yield lost(killer, why)
+
+
+def _why_broken(pool: ProcessPoolExecutor, seconds: float | None) -> str:
+    codes = {process.exitcode for process in (pool._processes or {}).values()}
+    if seconds is not None and ENDED_BY_WATCH in codes:
+        return f"took longer than {seconds:g} s"
+    return CRASHED
 
 
 def _start(workers: int) -> ProcessPoolExecutor:
@@ -237,8 +254,41 @@ def _undisturbed() -> Iterator[None]:
         signal.raise_signal(signal.SIGINT)
 
 
-def _each(work: Callable[[T], R], items: list[T]) -> list[R]:
-    return [work(item) for item in items]
+def _each(work: Callable[[T], R], items: list[T], seconds: float | None = None) -> list[R]:
+    with _watched(seconds) as begin:
+        return [work(item) for item in map(begin, items)]
+
+
+ENDED_BY_WATCH = 1
+"""The exit code faulthandler leaves; one that crashes is ended by a signal instead."""
+
+
+@contextmanager
+def _watched(seconds: float | None) -> Iterator[Callable[[T], T]]:
+    """Gives what is called with each item as it is begun; ends this process where one takes too long.
+
+    The watch is a thread of C, since a decoder that hangs may never let Python run again. To set it costs
+    more than a small image does, so it is set anew only after a quarter of `seconds`: an item has between
+    `seconds` and a quarter more.
+    """
+    if seconds is None:
+        yield lambda item: item
+        return
+    limit, set_at = seconds, -float("inf")
+
+    def begin(item: T) -> T:
+        nonlocal set_at
+        now = time.monotonic()
+        if now - set_at > limit / 4:
+            faulthandler.dump_traceback_later(limit * 1.25, exit=True, file=nowhere)
+            set_at = now
+        return item
+
+    with open(os.devnull, "w") as nowhere:
+        try:
+            yield begin
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def _begin() -> None:

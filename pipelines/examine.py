@@ -11,7 +11,7 @@ from curate.probe import PROBE, Examined, examine, to_json
 from curate.stages.grouping import Hashed, dedupe_catalog, group_images, match_images
 from curate.stages.probing import probe_store
 from curate.survey import crashed_file, find_files, survey_file
-from curate.work import Engine, Progress
+from curate.work import MOST_SECONDS, Engine, Progress
 from curate.workspace import Workspace
 from pipelines.output import shortened
 from schemas.errors import InputError
@@ -36,7 +36,8 @@ def probe_paths(paths: list[Path], engine: Engine) -> Iterator[dict[str, Any]]:
     files = list(chain.from_iterable(_files(path) for path in paths))
     if not files:
         raise InputError(f"{paths[0]} holds no image; expected images, or folders of images")
-    yield from engine.map(partial(probe_file, max_pixels=MAX_PIXELS), files, lost=crashed)
+    work = partial(probe_file, max_pixels=MAX_PIXELS)
+    yield from engine.map(work, files, lost=crashed, seconds=MOST_SECONDS)
 
 
 def probe_file(path: Path, *, max_pixels: int) -> dict[str, Any]:
@@ -47,9 +48,9 @@ def probe_file(path: Path, *, max_pixels: int) -> dict[str, Any]:
         return _without_facts(path, f"cannot be read: {error.strerror or type(error).__name__}")
 
 
-def crashed(path: Path) -> dict[str, Any]:
+def crashed(path: Path, why: str) -> dict[str, Any]:
     """What stands for a file that took the decoder's process with it."""
-    return _without_facts(path, "the decoder crashed on it")
+    return _without_facts(path, why)
 
 
 def _without_facts(path: Path, why: str) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def dedupe_folder(root: Path, engine: Engine, distance_bits: int) -> dict[str, A
     if not files.images:
         raise InputError(f"{root} holds no image; expected a folder of images")
     work = partial(survey_file, str(root), max_pixels=MAX_PIXELS)
-    found = list(engine.map(work, files.images, lost=crashed_file))
+    found = list(engine.map(work, files.images, lost=crashed_file, seconds=MOST_SECONDS))
     decoded = [row for row in found if row.image.error is None]
     paths: dict[str, list[str]] = defaultdict(list)
     for row in decoded:

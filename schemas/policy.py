@@ -124,7 +124,7 @@ class FetchPolicy:
 
 @dataclass(frozen=True, slots=True)
 class ProbePolicy:
-    """Limits on what is decoded: larger images are recorded as bombs, not opened."""
+    """Limits on what is decoded: larger images are recorded as bombs, slower ones with the time they had."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     max_pixels: Positive = 178_956_970

@@ -137,6 +137,37 @@ class Image:
     jpeg_huffman: str | None = column("default, optimised or arithmetic", default=None)
     jpeg_dqt_hash: str | None = column("hash of the quantisation tables, 16 hex", default=None)
     jpeg_markers: str | None = column("hash of the marker order, 16 hex", default=None)
+    jpeg_scale_luma: float | None = column(
+        "percent of Annex K, where the tables are a multiple of it and no IJG quality", default=None
+    )
+    jpeg_scale_chroma: float | None = column("the same of chroma", default=None)
+    jpeg_double: float | None = column(
+        "roughness of coefficient histograms: 1 to 2 if compressed coarser before; needs jpeglib",
+        default=None,
+    )
+    thumbnail_dqt_hash: str | None = column("as jpeg_dqt_hash, of the EXIF thumbnail", default=None)
+    compression: str | None = column(
+        "how the container names its coding; not of JPEG", default=None
+    )
+    lossless: bool | None = column("False: the coding loses; True: it cannot", default=None)
+    webp_quantiser: int | None = column("0-127 of lossy WebP, fine to coarse", default=None)
+    animated: bool | None = column("more than one frame, to be shown in turn", default=None)
+    truncated: bool | None = column("the file ends before its picture does", default=None)
+    trailing_bytes: int | None = column("bytes after the end of the first picture", default=None)
+    grid: float | None = column(
+        "strength of an 8 x 8 block grid in pixels that are no JPEG now; None if none is significant",
+        default=None,
+    )
+    grid_x: int | None = column("first column, 0-7, that begins a block", default=None)
+    grid_y: int | None = column("first row, 0-7, that begins a block", default=None)
+    upscale: float | None = column(
+        "factor by which pixels were made more, if significant", default=None
+    )
+    blur: float | None = column(
+        "variance of the Laplacian over grey levels; low is soft", default=None
+    )
+    noise: float | None = column("standard deviation of noise, grey levels", default=None)
+    information: float | None = column("entropy of the grey histogram, bits of 8", default=None)
     png_text_keys: tuple[str, ...] = column("keywords of PNG text chunks, in order", default=())
     pixels: str | None = column("SHA-256 of the upright RGB(A) pixels and their size", default=None)
     error: str | None = column("why it does not decode; None if it does", default=None)

@@ -9,14 +9,29 @@ JPEG quality). May import: `curate.fingerprint` and schemas.
 """
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
 from PIL import Image as Pillow
 
 from curate import fingerprint
-from curate.probe import decode, families, jpeg, metadata, png, provenance, riff
+from curate.probe import (
+    container,
+    decode,
+    double,
+    families,
+    isobmff,
+    jpeg,
+    jxl,
+    metadata,
+    pixels,
+    png,
+    provenance,
+    riff,
+    tiff,
+)
 from curate.probe.traces import (
     Traces,
     checked,
@@ -72,6 +87,8 @@ def _examine(data: bytes, max_pixels: int, anchors: str) -> Examined:
         if facts.format == "PNG":
             traces = replace(traces, stealth=provenance.find_stealth(decoded.image))
         facts, views = _look(facts, decoded.image)
+        if double.is_readable(facts):
+            facts = replace(facts, jpeg_double=double.roughness(data))
     traces = checked(traces, data, anchors=anchors)
     return Examined(facts, _evidence(facts, traces), _fingerprints(digest, views))
 
@@ -103,16 +120,32 @@ def _read_jpeg(facts: Image, data: bytes) -> Read:
         jpeg_dqt_hash=header.dqt_hash,
         jpeg_markers=header.marker_hash,
     )
+    whole = header.end is not None
+    facts = replace(
+        facts,
+        lossless=header.lossless,
+        truncated=None if header.frame is None else not whole,
+        trailing_bytes=len(data) - header.end if header.end is not None else None,
+        thumbnail_dqt_hash=_thumbnail_hash(header),
+    )
     picture = data if header.frame is not None and header.scans else None
     return _with_exif(_with_fit(facts, header), exif), traces, picture
+
+
+def _thumbnail_hash(header: jpeg.Header) -> str | None:
+    exif = next(iter(header.payloads(1, b"Exif\0\0")), None)
+    small = tiff.thumbnail(exif) if exif else None
+    return jpeg.read_header(small).dqt_hash if small else None
 
 
 def _with_fit(facts: Image, header: jpeg.Header) -> Image:
     if not header.used_tables:
         return facts
-    fit = families.fit(header.used_tables[:2])
+    fit = _fit(header)
     return replace(
         facts,
+        jpeg_scale_luma=fit.scales[0] if fit.scales else None,
+        jpeg_scale_chroma=fit.scales[1] if len(fit.scales) > 1 else None,
         jpeg_family=fit.family,
         jpeg_quality_luma=fit.luma,
         jpeg_quality_chroma=fit.chroma,
@@ -120,6 +153,16 @@ def _with_fit(facts: Image, header: jpeg.Header) -> Image:
         jpeg_residual=fit.residual,
         jpeg_quality=fit.quality,
     )
+
+
+def _fit(header: jpeg.Header) -> families.Fit:
+    """A colour picture with one table for all: that of luma and chroma where some family shares one."""
+    tables = header.used_tables
+    if len(tables) == 1 and len(header.components) > 1:
+        shared = families.fit(tables * 2)
+        if shared.family.startswith("mozjpeg") or shared.family == families.ANY:
+            return shared
+    return families.fit(tables)
 
 
 def _read_png(facts: Image, data: bytes) -> Read:
@@ -135,6 +178,11 @@ def _read_png(facts: Image, data: bytes) -> Read:
         frames=None if header.width is None else header.frames,
         icc=metadata.profile_hash(header.profile),
         png_text_keys=tuple(key for key, _ in header.texts),
+        animated=None if header.width is None else header.frames > 1,
+        compression=None if header.width is None else "deflate",
+        lossless=None if header.width is None else True,
+        truncated=header.end is None,
+        trailing_bytes=None if header.end is None else len(data) - header.end,
     )
     facts = _with_exif(facts, exif)
     facts = replace(
@@ -148,19 +196,79 @@ def _read_webp(facts: Image, data: bytes) -> Read:
     exif = metadata.read_exif(header.exif)
     traces = of_webp(header, exif)
     icc = metadata.profile_hash(header.profile)
-    facts = replace(facts, width=header.width, height=header.height, bit_depth=8, icc=icc)
+    facts = replace(
+        facts,
+        width=header.width,
+        height=header.height,
+        bit_depth=8,
+        icc=icc,
+        alpha=header.alpha,
+        frames=header.frames or None,
+        animated=header.frames > 1 if header.frames else None,
+        compression=None if header.lossless is None else "VP8L" if header.lossless else "VP8",
+        lossless=header.lossless,
+        webp_quantiser=header.quantiser,
+        truncated=header.end > len(data),
+        trailing_bytes=max(0, len(data) - header.end),
+    )
     return _with_exif(facts, exif), traces, data
 
 
 def _read_gif(facts: Image, data: bytes) -> Read:
-    """The decoder reads the rest."""
-    return facts, of_gif(data), data
+    """Traces lie in its extensions, beside the pictures."""
+    return _with_container(facts, container.read_gif(data), data), of_gif(data), data
 
 
 def _read_boxes(facts: Image, data: bytes) -> Read:
     """AVIF and HEIF: the decoder reads the rest."""
     traces = of_boxes(data)
+    facts = _with_container(facts, CONTAINERS[facts.format or ""](data), data)
     return _with_exif(facts, traces.exif), traces, data
+
+
+def _read_plain(facts: Image, data: bytes) -> Read:
+    """A container whose metadata the decoder reads."""
+    facts = _with_container(facts, CONTAINERS[facts.format or ""](data), data)
+    return facts, Traces(), data
+
+
+def _read_tiff(facts: Image, data: bytes) -> Read:
+    facts, traces, picture = _read_plain(facts, data)
+    inside = tiff.jpeg_inside(data)
+    if inside is not None:
+        facts = replace(
+            _with_fit(facts, inside),
+            jpeg_subsampling=inside.subsampling,
+            jpeg_dqt_hash=inside.dqt_hash,
+        )
+    return facts, traces, picture
+
+
+CONTAINERS: dict[str, Callable[[bytes], container.Container]] = {
+    "BMP": container.read_bmp,
+    "TIFF": tiff.read_tiff,
+    "AVIF": isobmff.read_heif,
+    "HEIF": isobmff.read_heif,
+    "JPEG2000": isobmff.read_jpeg2000,
+    "JXL": jxl.read_jxl,
+}
+"""Headers that are read into `Container`."""
+
+
+def _with_container(facts: Image, found: container.Container, data: bytes) -> Image:
+    return replace(
+        facts,
+        width=found.width,
+        height=found.height,
+        bit_depth=found.bit_depth,
+        alpha=found.alpha,
+        frames=found.frames,
+        animated=found.animated,
+        lossless=found.lossless,
+        compression=found.compression,
+        truncated=found.truncated,
+        trailing_bytes=None if found.end is None else max(0, len(data) - found.end),
+    )
 
 
 READERS = {
@@ -170,6 +278,10 @@ READERS = {
     "GIF": _read_gif,
     "AVIF": _read_boxes,
     "HEIF": _read_boxes,
+    "JXL": _read_boxes,
+    "BMP": _read_plain,
+    "JPEG2000": _read_plain,
+    "TIFF": _read_tiff,
 }
 """Containers whose headers are read here; the decoder says what it can of the others."""
 
@@ -214,11 +326,29 @@ def _look(facts: Image, image: Pillow.Image) -> tuple[Image, dict[str, int]]:
     """What is seen in the pixels."""
     try:
         upright = fingerprint.upright(image)
-        pixels = fingerprint.pixel_digest(upright)
-        views = fingerprint.fingerprints(fingerprint.flatten(upright))
+        digest = fingerprint.pixel_digest(upright)
+        flat = fingerprint.flatten(upright)
+        views = fingerprint.fingerprints(flat)
+        facts = _measure(facts, image, flat)
     except Exception as error:  # a decoded picture that still cannot be converted
         return replace(facts, error=decode.one_line(error)), {}
-    return replace(facts, pixels=pixels), views
+    return replace(facts, pixels=digest), views
+
+
+def _measure(facts: Image, stored: Pillow.Image, flat: Pillow.Image) -> Image:
+    """Measures on pixels: as seen, and of what was before where the file's own coding leaves no trace."""
+    look = pixels.appearance(flat)
+    if look is not None:
+        facts = replace(facts, **asdict(look))
+    if facts.lossless and facts.format in HISTORICAL:
+        facts = replace(
+            facts, **asdict(pixels.history(fingerprint.flatten(stored.convert("RGBA"))))
+        )
+    return facts
+
+
+HISTORICAL = frozenset({"PNG", "WEBP", "BMP", "TIFF"})
+"""Formats that may hold the pixels of a JPEG unchanged; palettes of GIF change them."""
 
 
 def _evidence(facts: Image, traces: Traces) -> tuple[Evidence, ...]:
@@ -253,7 +383,19 @@ def to_json(path: str, examined: Examined) -> dict[str, Any]:
         "camera_model": image.camera_model,
         "software": image.software,
         "thumbnail": image.thumbnail,
+        "thumbnail_dqt_hash": image.thumbnail_dqt_hash,
         "jpeg": _jpeg_json(image),
+        "bits_per_pixel": _bits_per_pixel(image),
+        "compression": image.compression,
+        "lossless": image.lossless,
+        "webp_quantiser": image.webp_quantiser,
+        "animated": image.animated,
+        "truncated": image.truncated,
+        "trailing_bytes": image.trailing_bytes,
+        "history": {name: getattr(image, name) for name in ("grid", "grid_x", "grid_y", "upscale")},
+        "blur": image.blur,
+        "noise": image.noise,
+        "information": image.information,
         "png_text_keys": list(image.png_text_keys),
         "provenance": [_claim_json(row) for row in examined.evidence],
         "pixels": image.pixels,
@@ -271,7 +413,7 @@ def extension_mismatch(path: str, format: str | None) -> bool | None:
 
 
 def _jpeg_json(image: Image) -> dict[str, Any] | None:
-    if image.jpeg_markers is None:
+    if image.jpeg_markers is None and image.jpeg_family is None:
         return None
     return {
         "family": image.jpeg_family,
@@ -280,13 +422,22 @@ def _jpeg_json(image: Image) -> dict[str, Any] | None:
         "exact": image.jpeg_exact,
         "residual": image.jpeg_residual,
         "quality": image.jpeg_quality,
+        "scale_luma": image.jpeg_scale_luma,
+        "scale_chroma": image.jpeg_scale_chroma,
         "subsampling": image.jpeg_subsampling,
         "progressive": image.jpeg_progressive,
         "restart_interval": image.jpeg_restart,
         "huffman": image.jpeg_huffman,
         "dqt_hash": image.jpeg_dqt_hash,
         "markers": image.jpeg_markers,
+        "double": image.jpeg_double,
     }
+
+
+def _bits_per_pixel(image: Image) -> float | None:
+    """Bits of the file for each pixel of its (first) picture."""
+    area = (image.width or 0) * (image.height or 0)
+    return round(8 * image.bytes / area, 4) if area else None
 
 
 def _claim_json(row: Evidence) -> dict[str, Any]:

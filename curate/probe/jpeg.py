@@ -15,8 +15,10 @@ from functools import lru_cache
 
 SOI, EOI, SOS, DQT, DHT, DAC, DRI, DNL = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xCC, 0xDD, 0xDC
 COM = 0xFE
-FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7}) - {DHT, 0xC8, DAC}  # 0xF7 is JPEG-LS
+JPEG_LS = 0xF7
+FRAMES = frozenset({*range(0xC0, 0xD0), JPEG_LS}) - {DHT, 0xC8, DAC}
 PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
 ARITHMETIC = frozenset({0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 MOST_SEGMENTS = 4096
 """A real file has a few dozen; past this the rest of the file is not read."""
@@ -79,11 +81,18 @@ class Header:
     applications: list[tuple[int, bytes]] = field(default_factory=list)
     comments: list[bytes] = field(default_factory=list)
     scans: int = 0
+    end: int | None = None
+    """Where the bytes after EOI begin; None if the file ends before."""
 
     @property
     def progressive(self) -> bool | None:
         """Whether the picture comes in several refinements; None without a frame header."""
         return None if self.frame is None else self.frame in PROGRESSIVE
+
+    @property
+    def lossless(self) -> bool | None:
+        """Whether the coding keeps every sample; JPEG-LS may or may not."""
+        return None if self.frame in (None, JPEG_LS) else self.frame in LOSSLESS
 
     @property
     def huffman(self) -> str | None:
@@ -159,6 +168,7 @@ def _step(data: bytes, at: int, header: Header) -> int | None:
         return start
     if marker == EOI:
         header.markers.append(marker)
+        header.end = start
         return None
     length = int.from_bytes(data[start : start + 2])
     if length < 2 or start + 2 > len(data):

@@ -44,13 +44,18 @@ class Header:
     profile: bytes | None = None
     exif: bytes | None = None
     c2pa: bytes | None = None
+    end: int | None = None
+    """Where the bytes after IEND begin; None if the file ends before."""
 
 
 def read_header(data: bytes) -> Header:
     """Walk the chunks of `data`, which begins with the signature. Never raises."""
     header = Header()
-    for kind, body in _chunks(data):
+    for kind, body, end in _chunks(data):
         _read_chunk(kind, body, header)
+        if kind == b"IEND":
+            header.end = end if end <= len(data) else None
+            break
     return header
 
 
@@ -66,14 +71,16 @@ def picture_only(data: bytes) -> bytes:
     return b"".join(kept)
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
+    """Type, content (not of IDAT) and end of each chunk."""
     at = len(SIGNATURE)
     for _ in range(MOST_CHUNKS):
         if at + 8 > len(data):
             return
         length, kind = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
-        yield kind, (b"" if kind == b"IDAT" else data[at + 8 : at + 8 + length])
+        body = b"" if kind == b"IDAT" else data[at + 8 : at + 8 + length]
         at += 12 + length
+        yield kind, body, at
 
 
 def _read_chunk(kind: bytes, body: bytes, header: Header) -> None:

@@ -55,7 +55,9 @@ def probe_store(
     place = Place(workspace.policy.media, workspace.root, read_anchors(workspace))
     work = partial(examine_stored, place=place, max_pixels=workspace.policy.probe.max_pixels)
     for batch in batches(pending, BATCH):
-        found = list(engine.map(work, batch, lost=crashed))
+        found = list(
+            engine.map(work, batch, lost=crashed, seconds=workspace.policy.probe.max_seconds)
+        )
         _commit(workspace, batch, found)
         progress.advance(len(batch))
     guess_last_hops(workspace)
@@ -120,9 +122,9 @@ def examine_stored(digest: str, *, place: Place, max_pixels: int) -> Examined:
     return examine(data, max_pixels=max_pixels, anchors=place.anchors)
 
 
-def crashed(digest: str) -> Examined:
+def crashed(digest: str, why: str) -> Examined:
     """What stands for an image that took the decoder's process with it."""
-    return Examined(_unreadable(digest, "the decoder crashed on it"), (), ())
+    return Examined(_unreadable(digest, why), (), ())
 
 
 def _unreadable(digest: str, error: str) -> Image:

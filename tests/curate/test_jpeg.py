@@ -108,7 +108,8 @@ def test_what_cjpeg_was_asked_for_is_told(switches, huffman, progressive):
 
 
 def test_luma_and_chroma_may_have_different_qualities():
-    luma, chroma = (rows.astype(int) for rows in families._banks()[0])
+    ijg = families.families()[0]
+    luma, chroma = ijg.luma, ijg.chroma
     data = encoded(textured(), qtables=[luma[89].tolist(), chroma[59].tolist()])
 
     fit = fit_of(data)

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import zipfile
 from types import SimpleNamespace
 
@@ -16,10 +17,10 @@ from curate.stages import collecting
 from curate.stages.collecting import collect_export
 from curate.stages.fetching import fetch_media, note_tags
 from curate.stages.grouping import dedupe_catalog
-from curate.stages.probing import crashed, probe_store
+from curate.stages.probing import probe_store
 from curate.stages.releasing import release_catalog
 from curate.stages.splitting import split_catalog
-from curate.work import Serial, Silent
+from curate.work import CRASHED, Serial, Silent
 from curate.workspace import create_workspace, open_workspace
 from labeling.stage import decide_labels, take_in_all
 from pipelines.engines import LocalPool, open_engine
@@ -464,7 +465,7 @@ def test_a_pool_gives_what_serial_gives_in_the_same_order():
 @pytest.mark.timeout(120)
 def test_an_item_that_kills_its_process_is_lost_alone():
     with LocalPool(2) as pool:
-        assert list(pool.map(deadly, range(50), lost=lambda n: -n)) == [
+        assert list(pool.map(deadly, range(50), lost=lambda n, _: -n)) == [
             -n if n == 21 else n for n in range(50)
         ]
         with pytest.raises(ServiceError, match="the process that worked on 21 died"):
@@ -477,8 +478,8 @@ class Crashing:
     def __init__(self, digest):
         self.digest = digest
 
-    def map(self, work, items, *, lost=None):
-        return (lost(i) if i == self.digest else work(i) for i in items)
+    def map(self, work, items, *, lost=None, seconds=None):
+        return (lost(i, CRASHED) if i == self.digest else work(i) for i in items)
 
 
 def test_a_decoder_that_crashes_is_a_row_and_harms_no_other(workspace):
@@ -488,7 +489,24 @@ def test_a_decoder_that_crashes_is_a_row_and_harms_no_other(workspace):
 
     assert (counts["decodable"], counts["broken"]) == (2, 1)
     (row,) = workspace.catalog.rows("SELECT digest, error FROM image WHERE error IS NOT NULL")
-    assert row == {"digest": digests[0], "error": crashed(digests[0]).image.error}
+    assert row == {"digest": digests[0], "error": CRASHED}
+
+
+def hanging(n):
+    if n == 21:
+        re.match(r"(a+)+$", "a" * 64 + "b")  # for years, and holds the interpreter's lock
+    return n
+
+
+@pytest.mark.timeout(120)
+def test_an_item_that_hangs_is_lost_alone_and_told_as_that():
+    with LocalPool(2) as pool:
+        assert list(pool.map(hanging, range(50), lost=lambda n, why: (n, why), seconds=1)) == [
+            (n, "took longer than 1 s") if n == 21 else n for n in range(50)
+        ]
+        assert list(pool.map(deadly, range(50), lost=lambda n, why: (n, why), seconds=1)) == [
+            (n, CRASHED) if n == 21 else n for n in range(50)
+        ]
 
 
 @pytest.mark.timeout(120)

@@ -140,7 +140,7 @@ def test_the_engine_is_given_bounded_chunks(
     sizes = []
 
     class Counting(Serial):
-        def map(self, work, items, *, lost=None):  # type: ignore[no-untyped-def]
+        def map(self, work, items, *, lost=None, seconds=None):  # type: ignore[no-untyped-def]
             sizes.append(len(items))
             return super().map(work, items, lost=lost)
 
