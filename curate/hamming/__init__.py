@@ -5,7 +5,7 @@
 new with what there was, without comparing that again; `owner_join` joins images with several
 hashes each.
 
-The way is multi-index hashing: see `bands` for the idea and its paper, `join` for buckets, threads
+The way is multi-index hashing: see `bands` for the idea and its paper, `distinct` for buckets, threads
 and blocks, `kernels` for the compiled loops, `copies` for equal hashes, `owners` for images.
 
 Invariants: the answer depends neither on block sizes nor on bands nor on the number of threads;
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.hamming.copies import Bits, Block, Copies, Index, expanded
-from curate.hamming.join import LARGEST_DISTANCE, POSITION_BITS, Limits, Side, check, join
+from curate.hamming.distinct import LARGEST_DISTANCE, POSITION_BITS, Limits, Side, check, join
 from curate.hamming.owners import OwnerPairs, owner_join
 
 __all__ = [

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.hamming.join import Found
+from curate.hamming.distinct import Found
 
 Bits = NDArray[np.uint64]
 """(N,) hashes."""

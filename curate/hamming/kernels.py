@@ -6,7 +6,8 @@ in the user's cache folder, or, where neither can be written, nowhere.
 
 Every loop releases the interpreter's lock, so that threads run them side by side. Those that find
 pairs write them to columns that are handed in, stop when the next pair of buckets might not fit,
-and return where they stopped: that is what bounds memory.
+and return where they stopped: that is what bounds memory. They take plain tuples and arrays, no
+classes of ours: kept code names the types it was made for, and would not load once one has moved.
 """
 
 from collections.abc import Callable
@@ -195,7 +196,7 @@ def scan(
                     value = bits_a[i]
                     first = i + 1 if same else b0
                     for begin in range(first, b1, LANE):
-                        stop = begin + LANE if begin + LANE < b1 else b1
+                        stop: int = min(begin + LANE, int(b1))
                         if stop - begin > 8 and not _any_near(value, bits_b, begin, stop, distance):
                             continue
                         for j in range(begin, stop):

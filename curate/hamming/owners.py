@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.hamming.copies import Bits, Block, Copies, Index, expanded
-from curate.hamming.join import POSITION_BITS, Found, Limits, Side, check, join
+from curate.hamming.distinct import POSITION_BITS, Found, Limits, Side, check, join
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,10 @@ class Found(NamedTuple):
     j: Rows
     d: NDArray[np.uint8]
 
+    def plain(self) -> tuple[Rows, Rows, NDArray[np.uint8]]:
+        """For compiled code, which is to know no class of ours."""
+        return self.i, self.j, self.d
+
 
 @dataclass(frozen=True, slots=True)
 class Side:
@@ -103,6 +107,10 @@ class Buckets(NamedTuple):
     bits: Bits
     rows: Rows
     begins: Rows
+
+    def plain(self) -> tuple[Bits, Rows, Rows]:
+        """For compiled code, which is to know no class of ours."""
+        return self.bits, self.rows, self.begins
 
     def of(self, key: int) -> Rows:
         """The rows in one bucket."""
@@ -237,7 +245,7 @@ def _compare(
     out = _columns(max(work.limits.block, work.limits.tile))
     row, count = kernels.compare(
         row, last, tile, end, b is None, a.bits, other.bits,
-        np.uint64(work.distance), (a.sole, other.sole), out,
+        np.uint64(work.distance), (a.sole, other.sole), out.plain(),
     )  # fmt: skip
     rest = partial(_compare, work, a, b, tile, row, last) if row < last else None
     return Scanned(_trimmed(out, count), NO_KEYS), rest
@@ -287,9 +295,9 @@ class _Scan:
         limits = self.work.limits
         out, heavy = _columns(limits.block), np.empty((256, 2), dtype=np.int64)
         at, flip, count, skipped = kernels.scan(
-            at, flip, last, self.b is None, self.used, self.left, self.right, self.there,
+            at, flip, last, self.b is None, self.used, self.left.plain(), self.right.plain(), self.there,
             *flips(self.band.width, self.band.units), np.uint64(self.work.distance),
-            self.earlier, (self.a.sole, (self.b or self.a).sole), limits.block // 2, out, heavy,
+            self.earlier, (self.a.sole, (self.b or self.a).sole), limits.block // 2, out.plain(), heavy,
         )  # fmt: skip
         scanned = Scanned(_trimmed(out, count), heavy[:skipped])
         return scanned, partial(self.step, at, flip, last) if at < last else None
