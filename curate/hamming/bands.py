@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
-from math import comb
+from math import comb, expm1
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +23,21 @@ from numpy.typing import NDArray
 Bits = NDArray[np.uint64]
 """(N,) hashes."""
 
-BAND_COUNTS = (3, 4, 5, 6, 8)
-"""Numbers of bands to choose from; three make keys of 22 bits, whose table is 16 MB."""
+LAYOUTS = ((3, 22), (3, 20), (4, 16), (5, 13), (6, 11), (8, 8))
+"""Numbers of bands to choose from, and the most bits of each: 22 bits make a table of 16 MB.
+
+A band may leave bits out: hashes then meet more often, in fewer and longer buckets.
+"""
 
 SAMPLE = 2048
 """Hashes looked at to choose: two million pairs, some 30 ms."""
 
 # Costs in nanoseconds, measured on one 2.6 GHz core with AVX-512; only their ratios matter.
-PLAIN_NS, CANDIDATE_NS, PROBE_NS, KEY_NS, PLACE_NS = 0.25, 2.0, 1.0, 3.0, 15.0
+COMPARE_NS = 0.2  # a hash with one of many
+PROBE_NS = 1.5  # is there a bucket of that key?
+MEET_NS = 8.0  # two buckets
+ROW_NS = 2.0  # a hash of one of them, with all of the other
+TABLE_NS, PLACE_NS = 3.0, 15.0  # a key, a hash put into its bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +104,19 @@ def plan(a: Bits, b: Bits | None, distance: int) -> Plan | None:
     """
     left, right = _sample(a), _sample(a if b is None else b)
     varying = _varying(a, a if b is None else b)
-    counts = [count for count in BAND_COUNTS if count <= len(varying)]
-    if not counts:  # a band without bits is one that all pairs meet in
+    sample = np.concatenate([left, right])
+    plans = [
+        _dealt(sample, varying, count, width, distance)
+        for count, width in LAYOUTS
+        if count <= len(varying)  # a band without bits is one that all pairs meet in
+    ]
+    if not plans:
         return None
-    plans = [_dealt(left, right, varying, count, distance) for count in counts]
     n, m = len(a), len(a) if b is None else len(b)
     costs = [_cost(p, left, right, n, m, half=b is None) for p in plans]
     best = min(range(len(plans)), key=costs.__getitem__)
     pairs = n * m / 2 if b is None else n * m
-    return plans[best] if costs[best] < pairs * PLAIN_NS else None
+    return plans[best] if costs[best] < pairs * COMPARE_NS else None
 
 
 def _sample(bits: Bits) -> Bits:
@@ -122,9 +133,9 @@ def _varying(a: Bits, b: Bits) -> list[int]:
     return [bit for bit in range(64) if (int(every ^ some) >> bit) & 1]
 
 
-def _dealt(a: Bits, b: Bits, varying: Sequence[int], count: int, distance: int) -> Plan:
+def _dealt(sample: Bits, varying: Sequence[int], count: int, width: int, distance: int) -> Plan:
     """`count` bands with the bits that vary, as many at least, and distance + 1 units among them."""
-    hands = _hands(np.concatenate([a, b]), varying, count)
+    hands = _hands(sample, varying, count)
     each, more = divmod(distance + 1, count)
     order = [bit for hand in hands for bit in hand]
     rest = [bit for bit in range(64) if bit not in set(order)]
@@ -132,7 +143,7 @@ def _dealt(a: Bits, b: Bits, varying: Sequence[int], count: int, distance: int) 
     for number, hand in enumerate(hands):
         units = each + (number < more)
         if units:
-            bands.append(Band(shift, len(hand), units))
+            bands.append(Band(shift, min(width, len(hand)), units))
         shift += len(hand)
     return Plan((*order, *rest), tuple(bands))
 
@@ -162,10 +173,15 @@ def _cost(plan: Plan, a: Bits, b: Bits, n: int, m: int, *, half: bool) -> float:
     units = np.array([band.units for band in plan.bands], dtype=np.uint64)
     met = kernels.meetings(kernels.dealt(a, table), kernels.dealt(b, table), masks, units)
     share = np.maximum(met - len(a) if half else met, 0) / (len(a) * len(b))
-    cost = float(share.sum()) * n * m * CANDIDATE_NS
-    for band in plan.bands:
-        keys = 1 << band.width
-        ways = sum(comb(band.width, count) for count in range(band.units))
-        cost += ways * PROBE_NS * min(n, keys)
-    cost = cost / 2 if half else cost
-    return cost + sum((1 << band.width) * KEY_NS + (n + m) * PLACE_NS for band in plan.bands)
+    scan = float(share.sum()) * n * m * COMPARE_NS + sum(_scan_cost(x, n, m) for x in plan.bands)
+    build = sum((1 << band.width) * TABLE_NS + (n + m) * PLACE_NS for band in plan.bands)
+    return build + (scan / 2 if half else scan)
+
+
+def _scan_cost(band: Band, n: int, m: int) -> float:
+    """Expected nanoseconds of finding the buckets of `m` hashes that those of `n` meet."""
+    keys = 1 << band.width
+    ways = sum(comb(band.width, count) for count in range(band.units))
+    used = keys * -expm1(-n / keys)
+    filled = -expm1(-m / keys)
+    return ways * (used * (PROBE_NS + filled * MEET_NS) + n * filled * ROW_NS)

@@ -327,6 +327,7 @@ def _buckets(bits: Bits, band: Band) -> Buckets:
     from curate.hamming import kernels
 
     begins = kernels.counts(bits, band.shift, band.width)
-    placed, rows = np.empty_like(bits), np.empty(len(bits), dtype=np.uint32)
+    placed = np.zeros(len(bits) + kernels.REST, dtype=np.uint64)
+    rows = np.empty(len(bits), dtype=np.uint32)
     kernels.place(bits, band.shift, band.width, begins, placed, rows)
     return Buckets(placed, rows, begins)

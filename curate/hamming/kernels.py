@@ -26,6 +26,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 LANE = 64
 """Hashes compared without a branch; the compiler turns this into vector instructions."""
 
+REST = 8
+"""The same for the end of a bucket: up to seven hashes after it are looked at too, and ignored."""
+
 
 def compiled(function: Function) -> Function:
     """The function as machine code, kept for the next process where there is a place for it."""
@@ -62,7 +65,10 @@ def counts(values: Bits, shift: int, width: int) -> Small:
 
 @compiled
 def place(values: Bits, shift: int, width: int, begins: Small, bits: Bits, order: Small) -> None:
-    """Sort by key, equal keys in the order they come: fills `bits` and `order`."""
+    """Sort by key, equal keys in the order they come: fills `bits` and `order`.
+
+    `bits` is longer than `values` by REST, so that a look past the end of the last bucket is allowed.
+    """
     following = begins.copy()
     mask = np.uint64((1 << width) - 1)
     for row in range(len(values)):
@@ -105,11 +111,12 @@ def _first_here(differ: np.uint64, masks: Bits, units: Bits) -> bool:
 
 
 @compiled
-def _any_near(value: np.uint64, others: Bits, begin: int, end: int, distance: np.uint64) -> bool:
-    hit = False
-    for k in range(begin, end):
-        hit |= bool(_ones(value ^ others[k]) <= distance)
-    return hit
+def _nearest(value: np.uint64, others: Bits, begin: int, count: int) -> np.uint64:
+    """The least distance to `count` others; a fixed count leaves no rest to do one by one."""
+    least = np.uint64(64)
+    for k in range(count):
+        least = min(least, _ones(value ^ others[np.uint64(begin + k)]))
+    return least
 
 
 @compiled
@@ -194,12 +201,18 @@ def scan(
                 same = half and target == key
                 for i in range(a0, a1):
                     value = bits_a[i]
-                    first = i + 1 if same else b0
-                    for begin in range(first, b1, LANE):
-                        stop: int = min(begin + LANE, int(b1))
-                        if stop - begin > 8 and not _any_near(value, bits_b, begin, stop, distance):
+                    begin = i + 1 if same else int(b0)
+                    while begin < b1:
+                        wide = begin + LANE <= b1
+                        if wide:
+                            least = _nearest(value, bits_b, begin, LANE)
+                        else:
+                            least = _nearest(value, bits_b, begin, REST)
+                        stop = min(begin + (LANE if wide else REST), int(b1))
+                        begin, here = stop, begin
+                        if least > distance:
                             continue
-                        for j in range(begin, stop):
+                        for j in range(here, stop):
                             differ = value ^ bits_b[j]
                             apart = _ones(differ)
                             if apart <= distance and _first_here(differ, masks, units):
@@ -244,7 +257,7 @@ def compare(
         value = a[row]
         for begin in range(first, end, LANE):
             stop = min(begin + LANE, end)
-            if not _any_near(value, b, begin, stop, distance):
+            if stop - begin == LANE and _nearest(value, b, begin, LANE) > distance:
                 continue
             for j in range(begin, stop):
                 apart = _ones(value ^ b[j])

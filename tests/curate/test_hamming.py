@@ -156,20 +156,18 @@ def test_every_way_of_joining_gives_the_same_pairs(shape):
     for limits in (
         hamming.Limits(plain=0),  # compiled, tile by tile
         hamming.Limits(plain=0, direct=0),  # bands
-        hamming.Limits(plain=0, direct=0, block=64, parts=3),  # heavy buckets inside heavy buckets
+        hamming.Limits(plain=0, direct=0, block=1 << 10, parts=3),  # heavy buckets inside heavy buckets
         hamming.Limits(plain=0, direct=1 << 12, block=1 << 10, threads=1),
     ):
         assert rows(hamming.self_join(bits, 8, limits=limits)) == rows(plain)
 
 
 @pytest.mark.parametrize("distance", [0, 3, 8, 16])
-@pytest.mark.parametrize("count", bands.BAND_COUNTS)
-def test_two_hashes_within_the_distance_meet_in_a_band_whatever_the_number_of_bands(
-    distance, count
-):
+@pytest.mark.parametrize(("count", "width"), bands.LAYOUTS)
+def test_two_hashes_within_the_distance_meet_in_a_band_whatever_the_bands(distance, count, width):
     rng = np.random.default_rng(count)
     a = SHAPES["clustered"](rng, 200)
-    plan = bands._dealt(a, a, bands._varying(a, a), count, distance)
+    plan = bands._dealt(a, bands._varying(a, a), count, width, distance)
     dealt = kernels.dealt(a, plan.table())
 
     apart = np.bitwise_count(dealt[:, None] ^ dealt)
@@ -185,11 +183,11 @@ def test_the_number_of_threads_changes_neither_blocks_nor_their_order():
     bits = SHAPES["clustered"](np.random.default_rng(2), 20_000)
 
     def blocks(threads):
-        limits = hamming.Limits(plain=0, direct=0, block=500, threads=threads)
+        limits = hamming.Limits(plain=0, direct=1 << 20, block=4000, threads=threads)
         return [(b.i.tolist(), b.j.tolist()) for b in hamming.self_blocks(bits, 8, limits=limits)]
 
     assert blocks(1) == blocks(2) == blocks(5)
-    assert max(len(i) for i, _ in blocks(2)) <= 500
+    assert max(len(i) for i, _ in blocks(2)) <= 4000
 
 
 def test_an_answer_larger_than_a_block_comes_in_blocks():
