@@ -156,7 +156,9 @@ def test_every_way_of_joining_gives_the_same_pairs(shape):
     for limits in (
         hamming.Limits(plain=0),  # compiled, tile by tile
         hamming.Limits(plain=0, direct=0),  # bands
-        hamming.Limits(plain=0, direct=0, block=1 << 10, parts=3),  # heavy buckets inside heavy buckets
+        hamming.Limits(
+            plain=0, direct=0, block=1 << 10, parts=3
+        ),  # heavy buckets inside heavy buckets
         hamming.Limits(plain=0, direct=1 << 12, block=1 << 10, threads=1),
     ):
         assert rows(hamming.self_join(bits, 8, limits=limits)) == rows(plain)
