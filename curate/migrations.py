@@ -54,7 +54,12 @@ def add_columns(db: duckdb.DuckDBPyConnection, table: str, names: Iterable[str])
             )
 
 
-STEPS: tuple[Step, ...] = (create_tables, create_views, tell_completeness)
+def keep_thumbnails(db: duckdb.DuckDBPyConnection) -> None:
+    """What duplicates are found by; the next probe fills it, because its version is new."""
+    db.execute(find(TABLES, "thumbnail").ddl.replace("TABLE", "TABLE IF NOT EXISTS", 1))
+
+
+STEPS: tuple[Step, ...] = (create_tables, create_views, tell_completeness, keep_thumbnails)
 
 
 def is_current(db: duckdb.DuckDBPyConnection) -> bool:

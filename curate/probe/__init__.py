@@ -3,9 +3,9 @@
 >>> examine(b"").image.error
 'empty file'
 
-One read and one full decode serve all three. No bytes make `examine` raise, hang or warn: what
+One read and one decode serve all three. No bytes make `examine` raise, hang or warn: what
 cannot be read is None, why it cannot be decoded is `error`, and nothing is made up (a PNG has no
-JPEG quality). May import: `curate.fingerprint` and schemas.
+JPEG quality). May import: `curate.fingerprint`, `curate.views` and schemas.
 """
 
 import hashlib
@@ -15,12 +15,13 @@ from typing import Any
 
 from PIL import Image as Pillow
 
-from curate import fingerprint
+from curate import fingerprint, views
+from curate.boxes import Box
 from curate.probe import decode, families, jpeg, metadata, png, provenance, riff
 from curate.probe.provenance import Traces
-from schemas.records import Evidence, Fingerprint, Image
+from schemas.records import Evidence, Fingerprint, Image, Thumbnail
 
-PROBE = "probe/1"
+PROBE = "probe/2"
 MOST_PIXELS = 178_956_970
 """Pillow's own limit before it calls a file a bomb."""
 
@@ -30,11 +31,12 @@ BIT_DEPTHS = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16, "I": 32, "F": 32}
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """One file, examined: the rows of tables image, evidence and fingerprint."""
+    """One file, examined: the rows of tables image, evidence, fingerprint and thumbnail."""
 
     image: Image
     evidence: tuple[Evidence, ...]
     fingerprints: tuple[Fingerprint, ...]
+    thumbnails: tuple[Thumbnail, ...] = ()
 
 
 def examine(data: bytes, *, max_pixels: int = MOST_PIXELS) -> Examined:
@@ -56,13 +58,13 @@ def _examine(data: bytes, max_pixels: int) -> Examined:
     size = (facts.width, facts.height) if facts.width and facts.height else None
     decoded = decode.decode(source, announced, size, max_pixels)
     facts = replace(facts, format=decoded.format, error=decoded.error)
-    views: dict[str, int] = {}
+    look = Look()
     if decoded.image is not None:
-        facts, traces = _complete(facts, traces, decoded.image)
+        facts, traces = _complete(facts, traces, decoded)
         if facts.format == "PNG":
             traces = replace(traces, stealth=provenance.find_stealth(decoded.image))
-        facts, views = _look(facts, decoded.image)
-    return Examined(facts, _evidence(digest, traces), _fingerprints(digest, views))
+        facts, look = _look(facts, decoded, data)
+    return Examined(facts, _evidence(digest, traces), look.fingerprints, look.thumbnails)
 
 
 Read = tuple[Image, Traces, bytes | None]
@@ -185,8 +187,11 @@ def _with_exif(facts: Image, exif: metadata.Exif) -> Image:
     )
 
 
-def _complete(facts: Image, traces: Traces, image: Pillow.Image) -> tuple[Image, Traces]:
+def _complete(facts: Image, traces: Traces, decoded: decode.Decoded) -> tuple[Image, Traces]:
     """Add what the decoder knows and the header reader did not say."""
+    image, size = decoded.image, decoded.size
+    if image is None or size is None:
+        return facts, traces
     if facts.format not in {"JPEG", "MPO", "PNG", "WEBP"}:
         exif = metadata.read_exif(image.info.get("exif"))
         xmp = image.info.get("xmp")
@@ -195,9 +200,9 @@ def _complete(facts: Image, traces: Traces, image: Pillow.Image) -> tuple[Image,
         facts = replace(facts, icc=metadata.profile_hash(image.info.get("icc_profile")))
     facts = replace(
         facts,
-        width=image.width if facts.width is None else facts.width,
-        height=image.height if facts.height is None else facts.height,
-        mode=image.mode,
+        width=size[0] if facts.width is None else facts.width,
+        height=size[1] if facts.height is None else facts.height,
+        mode=decoded.mode,
         bit_depth=facts.bit_depth or BIT_DEPTHS.get(image.mode, 8),
         alpha=image.has_transparency_data if facts.alpha is None else facts.alpha,
         frames=facts.frames or _frames(image),
@@ -212,15 +217,49 @@ def _frames(image: Pillow.Image) -> int | None:
         return None
 
 
-def _look(facts: Image, image: Pillow.Image) -> tuple[Image, dict[str, int]]:
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a decoded picture looks like, as rows."""
+
+    fingerprints: tuple[Fingerprint, ...] = ()
+    thumbnails: tuple[Thumbnail, ...] = ()
+
+
+def _look(facts: Image, decoded: decode.Decoded, data: bytes) -> tuple[Image, Look]:
     """What is seen in the pixels."""
+    if decoded.image is None:
+        return facts, Look()
     try:
-        upright = fingerprint.upright(image)
-        pixels = fingerprint.pixel_digest(upright)
-        views = fingerprint.fingerprints(fingerprint.flatten(upright))
+        upright = fingerprint.upright(decoded.image)
+        pixels = _pixels(facts, decoded, upright, data)
+        look = _rows(facts.digest, views.thumbnails(fingerprint.small_grey(upright)))
     except Exception as error:  # a decoded picture that still cannot be converted
-        return replace(facts, error=decode.one_line(error)), {}
-    return replace(facts, pixels=pixels), views
+        return replace(facts, error=decode.one_line(error)), Look()
+    return replace(facts, pixels=pixels), look
+
+
+def _pixels(
+    facts: Image, decoded: decode.Decoded, upright: Pillow.Image, data: bytes
+) -> str | None:
+    """One digest for equal pictures: of the pixels, or of the coded data where they were not decoded whole."""
+    if facts.format not in {"JPEG", "MPO"}:
+        return fingerprint.pixel_digest(upright)
+    orientation = facts.orientation
+    if orientation is None and decoded.image is not None:
+        orientation = fingerprint.orientation_of(decoded.image)
+    return decode.coded_digest(data, orientation)
+
+
+def _rows(digest: str, found: dict[str, tuple[Box, bytes]]) -> Look:
+    whole = Pillow.frombytes("L", (views.EDGE, views.EDGE), found["whole"][1])
+    hashes = fingerprint.fingerprints(whole)
+    return Look(
+        tuple(Fingerprint(digest, view, bits, PROBE) for view, bits in hashes.items()),
+        tuple(
+            Thumbnail(digest, view, box.left, box.top, box.right, box.bottom, pixels, PROBE)
+            for view, (box, pixels) in found.items()
+        ),
+    )
 
 
 def _evidence(digest: str, traces: Traces) -> tuple[Evidence, ...]:
@@ -228,10 +267,6 @@ def _evidence(digest: str, traces: Traces) -> tuple[Evidence, ...]:
         Evidence(digest, c.kind, c.origin, c.direction.value, c.strength, c.detail, PROBE)
         for c in provenance.claims(traces)
     )
-
-
-def _fingerprints(digest: str, views: dict[str, int]) -> tuple[Fingerprint, ...]:
-    return tuple(Fingerprint(digest, view, bits, PROBE) for view, bits in views.items())
 
 
 def to_json(path: str, examined: Examined) -> dict[str, Any]:

@@ -3,8 +3,14 @@
 Only decoders of still-image formats met on platforms are tried, by content and never by name: a
 file is not handed to Pillow's other plugins, some of which start other programs. Sizes are checked
 before any memory is asked for.
+
+A JPEG is decoded at a half, a quarter or an eighth of its size, in grey: its entropy-coded data is
+read to the end all the same, so that whatever is damaged or missing is noticed, and the inverse
+transforms, which are most of the work on large pictures, are small ones. What it shows at full size is
+told apart by `coded_digest`.
 """
 
+import hashlib
 import io
 import re
 import struct
@@ -14,6 +20,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from PIL import Image
+
+from curate.fingerprint import SHORT_SIDE
+from curate.probe.jpeg import EOI, MOST_SEGMENTS, NEXT_MARKER, SOI, SOS
 
 MAGIC: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     ("JPEG", re.compile(rb"\xff\xd8\xff")),
@@ -54,11 +63,17 @@ VAGUE = frozenset({"not identified by this driver", "cannot load this image"})
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A picture and what its decoder says; `image` is None exactly where `error` is not."""
+    """A picture and what its decoder says; `image` is None exactly where `error` is not.
+
+    `mode` and `size` are those of the file; `reduced` says that `image` is smaller, and grey.
+    """
 
     image: Image.Image | None
     format: str | None
     error: str | None
+    mode: str | None = None
+    size: tuple[int, int] | None = None
+    reduced: bool = False
 
 
 def sniff(data: bytes) -> str | None:
@@ -69,7 +84,7 @@ def sniff(data: bytes) -> str | None:
 def decode(
     data: bytes | None, announced: str | None, size: tuple[int, int] | None, most: int
 ) -> Decoded:
-    """The first frame of `data`, fully decoded.
+    """The first frame of `data`, read to its end; a JPEG of some size in reduced grey.
 
     Args:
         data: the file; None where its own header says that there is no picture in it.
@@ -120,8 +135,59 @@ def _open_and_load(data: bytes, announced: str, most: int) -> Decoded:
     image = factory(io.BytesIO(data), "")
     if image.width * image.height > most:
         return Decoded(None, announced, _bomb(image.size, most))
+    mode, size = image.mode, image.size
+    if announced == "JPEG":
+        _reduce(image)
     image.load()
-    return Decoded(image, image.format or announced, None)
+    reduced = (image.mode, image.size) != (mode, size)
+    return Decoded(image, image.format or announced, None, mode, size, reduced)
+
+
+def _reduce(image: Image.Image) -> None:
+    """Have the decoder give the smallest picture that is still large enough, grey where it can."""
+    fraction = max(1, min(image.size) // SHORT_SIDE)
+    image.draft("L", (image.width // fraction, image.height // fraction))
+
+
+KEPT_SEGMENTS = frozenset({0xE0, 0xEE})
+"""JFIF and Adobe segments, of the APPn: both tell decoders what the components are."""
+
+TABLES_AND_FRAMES = frozenset({*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDC, 0xDD})
+
+
+def coded_digest(data: bytes, orientation: int | None) -> str:
+    """SHA-256 over everything in a JPEG that determines its upright pixels, and over nothing else.
+
+    Equal digests mean equal pixels. The converse does not hold: the same coefficients may be coded
+    in other ways.
+    """
+    digest = hashlib.sha256(f"JPEG {orientation or 1}\n".encode())
+    for start, end in _coded_parts(data):
+        digest.update(memoryview(data)[start:end])
+    return digest.hexdigest()
+
+
+def _coded_parts(data: bytes) -> Iterator[tuple[int, int]]:
+    """From where to where tables, frame and scans stand in `data`, up to the end of the main image."""
+    at = 2
+    for _ in range(MOST_SEGMENTS):
+        found = NEXT_MARKER.search(data, at)
+        if found is None:
+            return
+        marker, start = data[found.start() + 1], found.start()
+        if marker == EOI:
+            return
+        at = start + 2 + (0 if marker == SOI else int.from_bytes(data[start + 2 : start + 4]))
+        if marker == SOS:
+            following = NEXT_MARKER.search(data, at)
+            at = len(data) if following is None else following.start()
+        if marker in TABLES_AND_FRAMES or _tells_colours(marker, data, start):
+            yield start, at
+    yield at, len(data)  # too many segments to tell apart: the rest counts as it is
+
+
+def _tells_colours(marker: int, data: bytes, start: int) -> bool:
+    return marker in KEPT_SEGMENTS and data[start + 4 : start + 9] in (b"JFIF\0", b"Adobe")
 
 
 def _bomb(size: tuple[int, int], most: int) -> str:
