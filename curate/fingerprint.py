@@ -1,10 +1,10 @@
 """What a picture looks like, in 64 bits, and its pixels in one digest.
 
 `upright` is the one canonical decode: every hash, and everything else in curation that looks at
-pixels, sees a picture through it. `small_grey` is what hashes and thumbnails are made of: the picture at a
-size that costs little and loses nothing they could tell. `phash` and `dhash` equal ImageHash's, bit for bit, on the same
-image (https://github.com/JohannesBuchner/imagehash), and are read most significant bit first, row
-by row.
+pixels, sees a picture through it. `small_grey` is what hashes and thumbnails are made of: the
+picture at a size that costs little and loses nothing they could tell. `phash` and `dhash` equal
+ImageHash's, bit for bit, on the same image (https://github.com/JohannesBuchner/imagehash), and are
+read most significant bit first, row by row.
 
 A flat picture (one colour, a gradient, a blank placeholder) has a hash made of rounding noise that
 is near the hashes of other flat pictures. It is given no perceptual fingerprint and matches by its

@@ -129,7 +129,7 @@ def _interpolation(
     places = (start[:, None] + (end - start)[:, None] * centres) * size - np.float32(0.5)
     inside = (places > -1) & (places < size)
     apart = places.clip(0, size - 1)[:, :, None] - np.arange(size, dtype=np.float32)
-    return np.maximum(np.float32(0), 1 - np.abs(apart)), inside
+    return np.maximum(0, 1 - np.abs(apart)).astype(np.float32), inside
 
 
 def _refine(asked: Pictures, offered: Pictures, windows: Windows, steps: int) -> Windows:

@@ -32,6 +32,8 @@ from schemas.records import Thumbnail
 EDGE = 64
 """Pixels along each side of a thumbnail: 4,096 bytes."""
 
+SIZE = (EDGE, EDGE)
+
 FREQUENCIES = 9
 """Rows and columns of the transform that are looked at."""
 
@@ -192,6 +194,11 @@ class Hashed:
 
     def __len__(self) -> int:
         return len(self.bits)
+
+    def of_view(self, view: int) -> "Hashed":
+        """Those of one turn or crop."""
+        chosen = self.views == view
+        return Hashed(self.bits[chosen], self.rows[chosen], self.views[chosen])
 
 
 def join(parts: Sequence[Hashed]) -> Hashed:

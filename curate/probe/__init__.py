@@ -16,7 +16,6 @@ from typing import Any
 from PIL import Image as Pillow
 
 from curate import fingerprint, views
-from curate.boxes import Box
 from curate.probe import decode, families, jpeg, metadata, png, provenance, riff
 from curate.probe.provenance import Traces
 from schemas.records import Evidence, Fingerprint, Image, Thumbnail
@@ -232,7 +231,7 @@ def _look(facts: Image, decoded: decode.Decoded, data: bytes) -> tuple[Image, Lo
     try:
         upright = fingerprint.upright(decoded.image)
         pixels = _pixels(facts, decoded, upright, data)
-        look = _rows(facts.digest, views.thumbnails(fingerprint.small_grey(upright)))
+        look = _rows(facts.digest, fingerprint.small_grey(upright))
     except Exception as error:  # a decoded picture that still cannot be converted
         return replace(facts, error=decode.one_line(error)), Look()
     return replace(facts, pixels=pixels), look
@@ -241,7 +240,7 @@ def _look(facts: Image, decoded: decode.Decoded, data: bytes) -> tuple[Image, Lo
 def _pixels(
     facts: Image, decoded: decode.Decoded, upright: Pillow.Image, data: bytes
 ) -> str | None:
-    """One digest for equal pictures: of the pixels, or of the coded data where they were not decoded whole."""
+    """One digest for equal pictures: of their pixels, or of what a JPEG decodes them from."""
     if facts.format not in {"JPEG", "MPO"}:
         return fingerprint.pixel_digest(upright)
     orientation = facts.orientation
@@ -250,8 +249,20 @@ def _pixels(
     return decode.coded_digest(data, orientation)
 
 
-def _rows(digest: str, found: dict[str, tuple[Box, bytes]]) -> Look:
-    whole = Pillow.frombytes("L", (views.EDGE, views.EDGE), found["whole"][1])
+def full_pixels(data: bytes, *, max_pixels: int = MOST_PIXELS) -> str | None:
+    """The digest of a file's upright pixels, all of them decoded; None where it does not decode."""
+    with decode.quiet():
+        decoded = decode.decode(data, decode.sniff(data), None, max_pixels, reduced=False)
+        return (
+            fingerprint.pixel_digest(fingerprint.upright(decoded.image)) if decoded.image else None
+        )
+
+
+def _rows(digest: str, grey: Pillow.Image) -> Look:
+    found = views.thumbnails(grey)
+    # A thumbnail says what the picture says, at a fifth of the time, unless that is small itself.
+    small = min(grey.size) < fingerprint.SHORT_SIDE
+    whole = grey if small else Pillow.frombytes("L", views.SIZE, found["whole"][1])
     hashes = fingerprint.fingerprints(whole)
     return Look(
         tuple(Fingerprint(digest, view, bits, PROBE) for view, bits in hashes.items()),

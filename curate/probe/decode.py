@@ -82,7 +82,12 @@ def sniff(data: bytes) -> str | None:
 
 
 def decode(
-    data: bytes | None, announced: str | None, size: tuple[int, int] | None, most: int
+    data: bytes | None,
+    announced: str | None,
+    size: tuple[int, int] | None,
+    most: int,
+    *,
+    reduced: bool = True,
 ) -> Decoded:
     """The first frame of `data`, read to its end; a JPEG of some size in reduced grey.
 
@@ -91,6 +96,7 @@ def decode(
         announced: its format, as `sniff` says.
         size: width and height by the file's own header, where that was read.
         most: the largest number of pixels to decode.
+        reduced: False for every pixel of a JPEG, in its own colours.
     """
     if announced is None:
         return Decoded(None, None, "empty file" if not data else "not an image format we know")
@@ -99,7 +105,7 @@ def decode(
     if size is not None and size[0] * size[1] > most:
         return Decoded(None, announced, _bomb(size, most))
     try:
-        return _open_and_load(data, announced, most)
+        return _open_and_load(data, announced, most, reduced)
     except MemoryError:
         return Decoded(None, announced, "needs more memory than there is")
     except Exception as error:  # decoders raise nearly anything on damaged files
@@ -125,7 +131,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _open_and_load(data: bytes, announced: str, most: int) -> Decoded:
+def _open_and_load(data: bytes, announced: str, most: int, reduced: bool) -> Decoded:
     if announced not in Image.OPEN:
         Image.init()
     if announced not in Image.OPEN:
@@ -136,11 +142,11 @@ def _open_and_load(data: bytes, announced: str, most: int) -> Decoded:
     if image.width * image.height > most:
         return Decoded(None, announced, _bomb(image.size, most))
     mode, size = image.mode, image.size
-    if announced == "JPEG":
+    if reduced and announced == "JPEG":
         _reduce(image)
     image.load()
-    reduced = (image.mode, image.size) != (mode, size)
-    return Decoded(image, image.format or announced, None, mode, size, reduced)
+    smaller = (image.mode, image.size) != (mode, size)
+    return Decoded(image, image.format or announced, None, mode, size, smaller)
 
 
 def _reduce(image: Image.Image) -> None:

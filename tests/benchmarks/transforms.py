@@ -29,10 +29,10 @@ SOURCES: dict[str, int] = {
 }
 """Folders of real files, and how many of each are taken at most. No picture is taken twice."""
 
-WORDS = (
+TEXT = (
     "when you finally see it nobody: me at 3 am this is fine look what I found today "
     "reposted from a friend who knew part two is coming soon wait for the end please share"
-).split()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +171,9 @@ def write(
 ) -> None:
     """One line of words, up to `width` long."""
     font = ImageFont.load_default(size)
-    text = ""
+    text, words = "", TEXT.split()
     while True:
-        longer = f"{text} {WORDS[int(rng.integers(len(WORDS)))]}".strip()
+        longer = f"{text} {words[int(rng.integers(len(words)))]}".strip()
         if draw.textlength(longer, font=font) > width:
             break
         text = longer
