@@ -6,7 +6,7 @@ fails where another does not:
 
 * `trimmed`: between the first and the last row and column that is not plain (a border);
 * `box`: the longest run of rows, then of columns, that are not plain (a caption, lines of text);
-* `page`: the longest run of rows that are mostly not the colour of the paper (a picture that has
+* `page`, `sheet`: the longest run of rows that are to some part not the colour of the paper (a picture that has
   plain rows of its own, on a page with text).
 
 Pure; works on a reduced picture. Boxes are shares of the sides, so that they hold at any size.
@@ -32,14 +32,14 @@ NEAR_PAPER = 5
 PLAIN_SHARE = 0.9
 """How much of a plain row is paper: the rest may be the handle of a scroll bar, a margin's edge."""
 
-COVERED_SHARE = 0.5
-"""How much of a row of a picture is not the colour of the page."""
+COVERED_SHARE = 0.2
+"""How much of a row of a picture, at least, is not the colour of the page."""
 
 OFF_PAGE = 8
 """Grey levels from the page within which a pixel counts as page: dark pages are near dark pictures."""
 
-LEAST_SIDE, LEAST_AREA = 16, 0.06
-"""Pixels, and share of the whole: a smaller box is an icon, not a picture."""
+LEAST_SIDE, LEAST_AREA, LONGEST_SHAPE = 16, 0.1, 5.0
+"""Pixels, share of the whole, long by short side: what is smaller is an icon, what is longer a bar."""
 
 SAME = 0.01
 """Boxes whose sides differ by less than this share are one."""
@@ -96,10 +96,22 @@ def _candidates(
     rows, across = _extent(~plain_rows), _extent(~plain_columns)
     yield "trimmed", None if rows is None or across is None else _area(across, rows)
     yield "box", _busiest(grey, columns, _longest(~plain_rows))
-    if plain_rows.any():
-        page = int(np.bincount(papers[plain_rows], minlength=256).argmax())
-        covered = (grey - np.uint8(max(0, page - OFF_PAGE))) > 2 * OFF_PAGE
-        yield "page", _covered(covered)
+    for name, page in _pages(plain_rows, papers).items():
+        yield name, _covered(~_within_levels(grey, np.uint8(page), OFF_PAGE))
+
+
+def _pages(plain_rows: Flags, papers: Grey) -> dict[str, int]:
+    """What may be the colour of the page.
+
+    The paper of most runs of plain rows, of which there are many between lines of text and few in a
+    picture; and, where that is another, the paper at the top.
+    """
+    starts = papers[plain_rows & ~np.concatenate([[False], plain_rows[:-1]])]
+    if not len(starts):
+        return {}
+    most = int(np.bincount(starts, minlength=256).argmax())
+    top = int(starts[0])
+    return {"page": most} if abs(most - top) <= OFF_PAGE else {"page": most, "sheet": top}
 
 
 def _plain(lines: Grey) -> tuple[Flags, Grey]:
@@ -107,10 +119,18 @@ def _plain(lines: Grey) -> tuple[Flags, Grey]:
     width = lines.shape[1]
     places = (np.arange(SAMPLES) * width + width // 2) // SAMPLES
     papers = np.sort(lines[:, places], axis=1)[:, SAMPLES // 2]
-    lowest = np.maximum(papers, NEAR_PAPER) - np.uint8(NEAR_PAPER)
-    # Unsigned differences wrap around, so that one comparison tests both ends of the range.
-    paper = (lines - lowest[:, None]) <= 2 * NEAR_PAPER
+    paper = _within_levels(lines, papers[:, None], NEAR_PAPER)
     return _share(paper) >= PLAIN_SHARE, papers
+
+
+def _within_levels(grey: Grey, middle: Grey | np.uint8, levels: int) -> Flags:
+    """Which pixels are at most `levels` from `middle`."""
+    step = np.uint8(levels)
+    lowest = np.maximum(middle, step) - step
+    highest = np.minimum(middle, np.uint8(255) - step) + step
+    # Unsigned differences wrap around, so that one comparison tests both ends of the range.
+    flags: Flags = (grey - lowest) <= highest - lowest
+    return flags
 
 
 def _share(flags: Flags) -> NDArray[np.float64]:
@@ -137,7 +157,7 @@ def _busiest(grey: Grey, columns: Grey, rows: Span | None) -> Area | None:
 
 
 def _covered(covered: Flags) -> Area | None:
-    """The longest run of rows mostly covered, and the columns and rows mostly covered within."""
+    """The longest run of rows partly covered, and the columns and rows partly covered within."""
     rows = _longest(_share(covered) >= COVERED_SHARE)
     across: Span | None = (0, covered.shape[1])
     for _ in range(ROUNDS):
@@ -179,7 +199,8 @@ def _area(across: Span, rows: Span) -> Area:
 def _is_picture(area: Area, shape: tuple[int, ...]) -> bool:
     width, height = area[2] - area[0], area[3] - area[1]
     large = width * height >= LEAST_AREA * shape[0] * shape[1]
-    return large and min(width, height) >= LEAST_SIDE
+    long = max(width, height) > LONGEST_SHAPE * min(width, height)
+    return large and not long and min(width, height) >= LEAST_SIDE
 
 
 def _box(area: Area, shape: tuple[int, ...]) -> Box:

@@ -48,7 +48,7 @@ def upright(image: Image.Image) -> Image.Image:
 
     Palettes, CMYK, grey and bilevel are converted; 16-bit and 32-bit samples are scaled to 8 bits.
     """
-    turned = ImageOps.exif_transpose(image) if orientation_of(image) not in (None, 1) else image
+    turned = turn_upright(image)
     if turned.mode == "RGB" and "transparency" not in turned.info:
         return turned
     if turned.mode.startswith(("I", "F")):
@@ -57,6 +57,11 @@ def upright(image: Image.Image) -> Image.Image:
         return turned.convert("RGB")
     layered = turned.convert("RGBA")
     return layered.convert("RGB") if layered.getchannel("A").getextrema() == (255, 255) else layered
+
+
+def turn_upright(image: Image.Image) -> Image.Image:
+    """The picture with its orientation applied, in its own mode."""
+    return ImageOps.exif_transpose(image) if orientation_of(image) not in (None, 1) else image
 
 
 def flatten(image: Image.Image) -> Image.Image:

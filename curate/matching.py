@@ -45,6 +45,13 @@ SAME_BITS, SAME_SCORE = 4, 0.9
 MOVED = 0.015
 """An edge further inside than this share makes a crop of a copy."""
 
+INNER_VIEWS = frozenset({"box", "page", "sheet"})
+"""Thumbnails of what is shown on a screen or a page."""
+
+AGREEING, ON_SCREEN = 0.05, 0.5
+"""Two images that show pictures and differ in more than this share are compared at the place of the
+picture; what scores less there is another picture on the same kind of page."""
+
 COVERED = 0.04
 """Share of a picture's structure that does not agree at all, from which something is laid over it."""
 
@@ -54,6 +61,9 @@ alone is a captioned picture."""
 
 TOLD_APART = 0.05
 """Scores nearer than this tell two explanations of a pair not apart: the simpler one counts."""
+
+FRAMED = 0.92
+"""A part that takes less of its image, by this factor, than the other has something around it."""
 
 BORDER_SHARE = 0.35
 """More paper than this share of the area is a screen, not a border."""
@@ -77,29 +87,31 @@ def find_matches(
     distance_bits: int,
     made_by: str,
     pixels_of: PixelReader | None = None,
+    chunk: int = CHUNK,
 ) -> Iterator[Match]:
     """Every pair of images that are the same picture: those of same pixels first, then the others.
 
     Args:
         images: each once; one without thumbnails (it does not decode) matches nothing.
         read: gives their thumbnails.
-        distance_bits: how near the hashes of two views lie, 0 to 14; candidates are taken up to two bits
-            beyond that and then verified.
+        distance_bits: how near the hashes of two views lie, 0 to 16; candidates are taken up to two bits
+            beyond that, as far as 16, and then verified.
         made_by: stage, version and threshold, for the rows.
         pixels_of: decodes an image anew; with it, pictures saved in two formats are told as `same-pixels`.
+        chunk: images, and then candidates, whose thumbnails are read at a time.
 
     Raises:
         ValueError: if `distance_bits` is out of range.
     """
-    if not 0 <= distance_bits <= hamming.LARGEST_DISTANCE - BEYOND:
-        raise ValueError(f"distance {distance_bits} is not within 0 to 14 bits")
+    if not 0 <= distance_bits <= hamming.LARGEST_DISTANCE:
+        raise ValueError(f"distance {distance_bits} is not within 0 to 16 bits")
     ordered = sorted(images, key=lambda image: image.digest)
     known = _same_pixels(ordered)
     for i, j in sorted(known):
         yield _match(ordered, i, j, MatchKind.PIXELS, 0, made_by, 1.0)
-    hashes = _hash_views([image.digest for image in ordered], read)
+    hashes = _hash_views([image.digest for image in ordered], read, chunk)
     candidates = _candidates(hashes, distance_bits, known)
-    for found in _verified(candidates, hashes, ordered, read):
+    for found in _verified(candidates, hashes, ordered, read, chunk):
         kind = _kind(found)
         if (
             pixels_of is not None
@@ -136,12 +148,12 @@ class _Hashes:
     owners: Index
 
 
-def _hash_views(digests: Sequence[str], read: Reader) -> _Hashes:
+def _hash_views(digests: Sequence[str], read: Reader, size: int) -> _Hashes:
     """The hashes of the images, whose thumbnails are read a chunk at a time."""
     parts: list[_Hashes] = []
     first = 0
-    for start in range(0, len(digests), CHUNK):
-        chunk = digests[start : start + CHUNK]
+    for start in range(0, len(digests), size):
+        chunk = digests[start : start + size]
         rows = _in_order(read(chunk))
         places = {digest: start + k for k, digest in enumerate(chunk)}
         parts.append(_hash_rows(rows, first, places))
@@ -183,7 +195,7 @@ def _croppable(rows: Sequence[Thumbnail]) -> Index:
 
 def _candidates(hashes: _Hashes, distance_bits: int, known: set[Pair]) -> Rows:
     """Pairs of views near each other, at most ATTEMPTS for each pair of images, sorted by pair."""
-    distance = distance_bits + BEYOND
+    distance = min(distance_bits + BEYOND, hamming.LARGEST_DISTANCE)
     found = [_near_whole(hashes, distance), _near_gradients(hashes, distance_bits)]
     found += (_near_turned(hashes, turn, distance) for turn in range(1, len(TURNS)))
     found += (_near_crop(hashes, crop, distance) for crop in range(len(CROPS)))
@@ -279,24 +291,38 @@ class Found:
 
 
 def _verified(
-    candidates: Rows, hashes: _Hashes, images: Sequence[Image], read: Reader
+    candidates: Rows, hashes: _Hashes, images: Sequence[Image], read: Reader, chunk: int
 ) -> Iterator[Found]:
     """For each pair of images that is one picture, the simplest explanation that holds."""
     numbers = _numbers(hashes.owners)
-    for rows in _whole_pairs(candidates):
+    for rows in _whole_pairs(candidates, chunk):
         owners = np.unique(rows[:, :2]).tolist()
         thumbnails = _in_order(read([images[k].digest for k in owners]))
         place = {}
         for t, number in zip(thumbnails, (n for k in owners for n in numbers(k)), strict=True):
             place[number] = t
+        inner = {t.digest: t for t in sorted(thumbnails, key=_area) if t.view in INNER_VIEWS}
         by_pair: dict[Pair, list[Found]] = {}
         for found in _judged(rows, place):
             by_pair.setdefault((found.i, found.j), []).append(found)
         for explanations in by_pair.values():
-            best = max(found.score for found in explanations)
-            if best >= verify.SCORE:
-                least = max(verify.SCORE, best - TOLD_APART)
-                yield min((f for f in explanations if f.score >= least), key=lambda f: f.effort)
+            holding = [found for found in explanations if not _same_screen(found, inner)]
+            if holding:
+                least = max(found.score for found in holding) - TOLD_APART
+                yield min((f for f in holding if f.score >= least), key=lambda f: f.effort)
+
+
+def _same_screen(found: Found, inner: Mapping[str, Thumbnail]) -> bool:
+    """Whether two screens agree in their interface alone, and not in the pictures they show."""
+    shown = inner.get(found.asked.digest)
+    outer = INNER_VIEWS.isdisjoint((found.asked.view, found.offered.view))
+    if not outer or found.turn or found.covered <= AGREEING:
+        return False
+    if shown is None or found.offered.digest not in inner:
+        return False
+    window = np.array([[shown.left, shown.top, shown.right, shown.bottom]], dtype=np.float32)
+    offered = views.pictures([found.offered])
+    return float(verify.judge(views.pictures([shown]), offered, window).score[0]) < ON_SCREEN
 
 
 def _numbers(owners: Index) -> Callable[[int], range]:
@@ -309,11 +335,11 @@ def _numbers(owners: Index) -> Callable[[int], range]:
     return of
 
 
-def _whole_pairs(rows: Rows) -> Iterator[Rows]:
+def _whole_pairs(rows: Rows, size: int) -> Iterator[Rows]:
     """The candidates in chunks that do not part the attempts of one pair."""
     at = 0
     while at < len(rows):
-        end = min(at + CHUNK, len(rows))
+        end = min(at + size, len(rows))
         while end < len(rows) and (rows[end, :2] == rows[end - 1, :2]).all():
             end += 1
         yield rows[at:end]
@@ -321,16 +347,24 @@ def _whole_pairs(rows: Rows) -> Iterator[Rows]:
 
 
 def _judged(rows: Rows, thumbnails: Mapping[int, Thumbnail]) -> Iterator[Found]:
-    """Each candidate with its score; those that the second opinion rejects are left out."""
+    """The candidates that are verified, each with its score."""
     asked = views.pictures([thumbnails[k] for k in rows[:, 2].tolist()])
     asked = np.stack([TURNS[t].of(a) for a, t in zip(asked, rows[:, 4].tolist(), strict=True)])
     offered = views.pictures([thumbnails[k] for k in rows[:, 3].tolist()])
     windows = np.array([_window(crop) for crop in rows[:, 5].tolist()], dtype=np.float32)
-    likely = verify.opinions(asked, offered, windows) <= verify.OPINION_BITS
+    opinions = verify.opinions(asked, offered, windows)
+    likely = opinions <= verify.OPINION_BITS
     judged = verify.judge(asked[likely], offered[likely], windows[likely])
-    for row, window, score, covered in zip(
-        rows[likely].tolist(), judged.window.tolist(), judged.score, judged.covered, strict=True
-    ):
+    told = (
+        rows[likely].tolist(),
+        opinions[likely].tolist(),
+        judged.window.tolist(),
+        judged.score,
+        judged.covered,
+    )
+    for row, opinion, window, score, covered in zip(*told, strict=True):
+        if score < verify.needed(opinion):
+            continue
         i, j, a, b, turn, crop, bits = row
         yield Found(
             i, j, thumbnails[a], thumbnails[b], turn, crop, bits, tuple(window), float(score), float(covered)
@@ -348,13 +382,17 @@ def _kind(found: Found) -> MatchKind:
         return MatchKind.MIRROR
     if turn.turns:
         return MatchKind.ROTATION
-    framed = [t for t in (found.asked, found.offered) if t.view != WHOLE_VIEW]
-    if len(framed) == 1:
-        return _frame_kind(framed[0])
+    inner, outer = sorted((found.asked, found.offered), key=_area)
+    if _area(inner) < FRAMED * _area(outer):
+        return _frame_kind(inner)
     left, top, right, bottom = found.window
     if max(abs(left), abs(top), abs(1 - right), abs(1 - bottom)) > MOVED:
         return MatchKind.CROP
     return MatchKind.OVERLAY if found.covered > COVERED else MatchKind.NEAR
+
+
+def _area(part: Thumbnail) -> float:
+    return (part.right - part.left) * (part.bottom - part.top)
 
 
 def _frame_kind(part: Thumbnail) -> MatchKind:
@@ -363,8 +401,7 @@ def _frame_kind(part: Thumbnail) -> MatchKind:
     left, top, right, bottom = (paper > PAPER for paper in around)
     if not (left or right) and top != bottom:
         return MatchKind.CAPTION
-    area = (part.right - part.left) * (part.bottom - part.top)
-    return MatchKind.BORDER if 1 - area <= BORDER_SHARE else MatchKind.SCREENSHOT
+    return MatchKind.BORDER if 1 - _area(part) <= BORDER_SHARE else MatchKind.SCREENSHOT
 
 
 def _may_be_equal(found: Found, images: Sequence[Image]) -> bool:

@@ -173,7 +173,7 @@ class Thumbnail:
     """A small grey picture of an image, or of a picture shown inside it: what duplicates are found by."""
 
     digest: str = column("the image", key=True)
-    view: str = column("whole, or how the part was found: trimmed, box, page", key=True)
+    view: str = column("whole, or how the part was found: trimmed, box, page, sheet", key=True)
     left: float = column("where the part begins, as a share of the upright width")
     top: float = column("where the part begins, as a share of the upright height")
     right: float = column("where the part ends")

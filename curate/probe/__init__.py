@@ -229,7 +229,8 @@ def _look(facts: Image, decoded: decode.Decoded, data: bytes) -> tuple[Image, Lo
     if decoded.image is None:
         return facts, Look()
     try:
-        upright = fingerprint.upright(decoded.image)
+        grey = decoded.reduced and decoded.image.mode == "L"
+        upright = (fingerprint.turn_upright if grey else fingerprint.upright)(decoded.image)
         pixels = _pixels(facts, decoded, upright, data)
         look = _rows(facts.digest, fingerprint.small_grey(upright))
     except Exception as error:  # a decoded picture that still cannot be converted

@@ -16,7 +16,7 @@ import re
 import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from PIL import Image
@@ -105,7 +105,10 @@ def decode(
     if size is not None and size[0] * size[1] > most:
         return Decoded(None, announced, _bomb(size, most))
     try:
-        return _open_and_load(data, announced, most, reduced)
+        if reduced and announced == "JPEG":
+            with suppress(Exception):  # a lossless JPEG cannot be reduced; the whole decode tells
+                return _open_and_load(data, announced, most, reduced=True)
+        return _open_and_load(data, announced, most, reduced=False)
     except MemoryError:
         return Decoded(None, announced, "needs more memory than there is")
     except Exception as error:  # decoders raise nearly anything on damaged files
@@ -131,7 +134,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _open_and_load(data: bytes, announced: str, most: int, reduced: bool) -> Decoded:
+def _open_and_load(data: bytes, announced: str, most: int, *, reduced: bool) -> Decoded:
     if announced not in Image.OPEN:
         Image.init()
     if announced not in Image.OPEN:
@@ -142,7 +145,7 @@ def _open_and_load(data: bytes, announced: str, most: int, reduced: bool) -> Dec
     if image.width * image.height > most:
         return Decoded(None, announced, _bomb(image.size, most))
     mode, size = image.mode, image.size
-    if reduced and announced == "JPEG":
+    if reduced:
         _reduce(image)
     image.load()
     smaller = (image.mode, image.size) != (mode, size)

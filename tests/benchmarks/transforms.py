@@ -52,7 +52,7 @@ def bases(data: Path, count: int, seed: int = 0) -> Iterator[Base]:
             picture = _opened(path)
             if picture is not None and real < count // 2:
                 real += 1
-                yield Base(f"{folder}/{path.name}", False, picture)
+                yield Base(str(path.relative_to(data)), False, picture)
     for number in range(count - real):
         yield Base(f"simulated/{number}", True, scene(seed, number))
 
