@@ -6,8 +6,8 @@ fails where another does not:
 
 * `trimmed`: between the first and the last row and column that is not plain (a border);
 * `box`: the longest run of rows, then of columns, that are not plain (a caption, lines of text);
-* `page`, `sheet`: the longest run of rows that are to some part not the colour of the paper (a picture that has
-  plain rows of its own, on a page with text).
+* `page`, `sheet`: the longest run of rows that are in part not the colour of the page (a picture
+  that has plain rows of its own, among text).
 
 Pure; works on a reduced picture. Boxes are shares of the sides, so that they hold at any size.
 """

@@ -3,13 +3,13 @@
 Aligned portraits, products and skies have look-alikes by chance: among 2,200 faces, 4,450 pairs have
 some pair of views within 10 of 64 bits. The second opinion is cheap and halves them: 288 bits, whether
 each of 12 x 12 cells is brighter than its neighbours (the signs of 255 frequencies were measured as
-well, and tell less: at one lost copy in a thousand they reject one look-alike in ten). The third looks: the offered thumbnail is laid onto the asked one where the pair of views says it lies, the
-four edges are refined (Gauss-Newton on brightness, as Lucas and Kanade 1981,
-https://www.ri.cmu.edu/publications/an-iterative-image-registration-technique-with-an-application-to-stereo-vision-ijcai/,
-with Cauchy weights, so that a caption or a box does not pull), and the two are correlated in 64
-blocks after their local mean is taken off: copies agree in detail, look-alikes in outline alone.
-The worst fifth of what there is to compare is left out, which is room for a box, a sticker or a
-corner of interface.
+well, and tell less: at one lost copy in a thousand they reject one look-alike in ten). The third
+looks: the offered thumbnail is laid onto the asked one where the pair of views says it lies, the four
+edges are refined (Gauss-Newton on brightness, as Lucas and Kanade 1981,
+https://dl.acm.org/doi/10.5555/1623264.1623280, with Cauchy weights, so that a caption or a box does
+not pull), and the two are correlated in 64 blocks after their local mean is taken off: copies agree
+in detail, look-alikes in outline alone. The worst fifth of what there is to compare is left out, which
+is room for a box, a sticker or a corner of interface.
 
 Pure; each pair is judged by itself, in whatever batches it comes.
 """
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from curate.views import EDGE, Floats, Pictures, reduction
 
 SCORE = 0.76
@@ -25,7 +26,8 @@ SCORE = 0.76
 scores above 0.73; of copies 99 % score above 0.85 (`tests/benchmarks/dedupe_recall.py`)."""
 
 OPINION_BITS = 96
-"""Most of the 288 bits that may differ for a pair to be looked at: 99.8 % of copies pass, 44 % of look-alikes."""
+"""Most of the 288 bits that may differ for a pair to be looked at: 99.8 % of copies pass, and 44 % of
+look-alikes."""
 
 LIKE_BITS, SCORE_IF_LIKE = 25, 0.65
 """Where so few bits differ, a lower score is enough: a small, soft or grainy copy has little detail left
@@ -123,7 +125,7 @@ def _lay(offered: Pictures, windows: Windows) -> tuple[Pictures, NDArray[np.bool
     """What is in each window, as large as the picture itself; and which pixels lie in the picture."""
     across, in_width = _interpolation(windows[:, 0], windows[:, 2], offered.shape[2])
     down, in_height = _interpolation(windows[:, 1], windows[:, 3], offered.shape[1])
-    laid = down @ offered @ across.transpose(0, 2, 1)
+    laid = (down @ offered @ across.transpose(0, 2, 1)).astype(np.float32)
     return laid, in_height[:, :, None] & in_width[:, None, :]
 
 

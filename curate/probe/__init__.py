@@ -56,13 +56,14 @@ def _examine(data: bytes, max_pixels: int) -> Examined:
     facts, traces, source = READERS.get(announced or "", _read_nothing)(facts, data)
     size = (facts.width, facts.height) if facts.width and facts.height else None
     decoded = decode.decode(source, announced, size, max_pixels)
-    facts = replace(facts, format=decoded.format, error=decoded.error)
+    pixels = None if decoded.image is None else facts.pixels
+    facts = replace(facts, format=decoded.format, error=decoded.error, pixels=pixels)
     look = Look()
     if decoded.image is not None:
         facts, traces = _complete(facts, traces, decoded)
         if facts.format == "PNG":
             traces = replace(traces, stealth=provenance.find_stealth(decoded.image))
-        facts, look = _look(facts, decoded, data)
+        facts, look = _look(facts, decoded)
     return Examined(facts, _evidence(digest, traces), look.fingerprints, look.thumbnails)
 
 
@@ -100,6 +101,9 @@ def _read_jpeg(facts: Image, data: bytes) -> Read:
         jpeg_huffman=header.huffman,
         jpeg_dqt_hash=header.dqt_hash,
         jpeg_markers=header.marker_hash,
+        pixels=decode.coded_digest(
+            data, header.spans, exif.orientation or metadata.xmp_orientation(xmp)
+        ),
     )
     picture = data if header.frame is not None and header.scans else None
     return _with_exif(_with_fit(facts, header), exif), traces, picture
@@ -224,30 +228,18 @@ class Look:
     thumbnails: tuple[Thumbnail, ...] = ()
 
 
-def _look(facts: Image, decoded: decode.Decoded, data: bytes) -> tuple[Image, Look]:
+def _look(facts: Image, decoded: decode.Decoded) -> tuple[Image, Look]:
     """What is seen in the pixels."""
     if decoded.image is None:
         return facts, Look()
     try:
         grey = decoded.reduced and decoded.image.mode == "L"
         upright = (fingerprint.turn_upright if grey else fingerprint.upright)(decoded.image)
-        pixels = _pixels(facts, decoded, upright, data)
+        pixels = facts.pixels or fingerprint.pixel_digest(upright)
         look = _rows(facts.digest, fingerprint.small_grey(upright))
     except Exception as error:  # a decoded picture that still cannot be converted
-        return replace(facts, error=decode.one_line(error)), Look()
+        return replace(facts, error=decode.one_line(error), pixels=None), Look()
     return replace(facts, pixels=pixels), look
-
-
-def _pixels(
-    facts: Image, decoded: decode.Decoded, upright: Pillow.Image, data: bytes
-) -> str | None:
-    """One digest for equal pictures: of their pixels, or of what a JPEG decodes them from."""
-    if facts.format not in {"JPEG", "MPO"}:
-        return fingerprint.pixel_digest(upright)
-    orientation = facts.orientation
-    if orientation is None and decoded.image is not None:
-        orientation = fingerprint.orientation_of(decoded.image)
-    return decode.coded_digest(data, orientation)
 
 
 def full_pixels(data: bytes, *, max_pixels: int = MOST_PIXELS) -> str | None:

@@ -15,14 +15,14 @@ import io
 import re
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from PIL import Image
 
 from curate.fingerprint import SHORT_SIDE
-from curate.probe.jpeg import EOI, MOST_SEGMENTS, NEXT_MARKER, SOI, SOS
+from curate.probe.jpeg import SOS
 
 MAGIC: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     ("JPEG", re.compile(rb"\xff\xd8\xff")),
@@ -158,41 +158,32 @@ def _reduce(image: Image.Image) -> None:
     image.draft("L", (image.width // fraction, image.height // fraction))
 
 
+Span = tuple[int, int, int]
+"""Marker of a JPEG segment, where it begins, and where it ends."""
+
 KEPT_SEGMENTS = frozenset({0xE0, 0xEE})
 """JFIF and Adobe segments, of the APPn: both tell decoders what the components are."""
 
 TABLES_AND_FRAMES = frozenset({*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDC, 0xDD})
 
 
-def coded_digest(data: bytes, orientation: int | None) -> str:
+def coded_digest(data: bytes, spans: Sequence[Span], orientation: int | None) -> str:
     """SHA-256 over everything in a JPEG that determines its upright pixels, and over nothing else.
 
     Equal digests mean equal pixels. The converse does not hold: the same coefficients may be coded
     in other ways.
+
+    Args:
+        data: the file.
+        spans: its segments, up to the end of the main image, as `jpeg.read_header` finds them.
+        orientation: as its metadata state it.
     """
     digest = hashlib.sha256(f"JPEG {orientation or 1}\n".encode())
-    for start, end in _coded_parts(data):
-        digest.update(memoryview(data)[start:end])
-    return digest.hexdigest()
-
-
-def _coded_parts(data: bytes) -> Iterator[tuple[int, int]]:
-    """From where to where tables, frame and scans stand in `data`, up to the end of the main image."""
-    at = 2
-    for _ in range(MOST_SEGMENTS):
-        found = NEXT_MARKER.search(data, at)
-        if found is None:
-            return
-        marker, start = data[found.start() + 1], found.start()
-        if marker == EOI:
-            return
-        at = start + 2 + (0 if marker == SOI else int.from_bytes(data[start + 2 : start + 4]))
-        if marker == SOS:
-            following = NEXT_MARKER.search(data, at)
-            at = len(data) if following is None else following.start()
+    starts = [*(start for _, start, _ in spans), len(data)]
+    for (marker, start, end), after in zip(spans, starts[1:], strict=True):
         if marker in TABLES_AND_FRAMES or _tells_colours(marker, data, start):
-            yield start, at
-    yield at, len(data)  # too many segments to tell apart: the rest counts as it is
+            digest.update(memoryview(data)[start : after if marker == SOS else end])
+    return digest.hexdigest()
 
 
 def _tells_colours(marker: int, data: bytes, start: int) -> bool:

@@ -99,6 +99,15 @@ def profile_hash(profile: bytes | None) -> str | None:
     return hashlib.sha256(profile).hexdigest()[:16] if profile else None
 
 
+XMP_ORIENTATION = re.compile(rb"""tiff:Orientation(?:=["']|>)([1-8])""")
+
+
+def xmp_orientation(xmp: bytes) -> int | None:
+    """The orientation an XMP packet states: what viewers apply where EXIF states none."""
+    found = XMP_ORIENTATION.search(xmp)
+    return int(found[1]) if found else None
+
+
 SOURCE_TYPE = re.compile(rb"digitalsourcetype/([A-Za-z]{3,48})")
 
 
