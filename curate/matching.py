@@ -284,10 +284,11 @@ class Found:
     covered: float
 
     @property
-    def effort(self) -> tuple[int, bool, bool, int, int]:
+    def effort(self) -> tuple[int, bool, bool, bool, int, int]:
         """How much has to be assumed; the smallest is the simplest explanation."""
         framed = (self.asked.view != WHOLE_VIEW, self.offered.view != WHOLE_VIEW)
-        return self.turn, framed[0] != framed[1], framed[0], self.crop, self.bits
+        cut = self.crop != WHOLE_CROP
+        return self.turn, cut, framed[0] != framed[1], framed[0], self.crop, self.bits
 
 
 def _verified(
