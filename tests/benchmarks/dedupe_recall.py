@@ -9,8 +9,8 @@ Pictures whose hashes lie within 2 bits by ImageHash are one picture, published 
 is left out, as is a flat picture, which matches by its pixels alone.
 imagehash, imagededup and pdqhash are measured beside it where they are installed.
 
-The threshold of `curate.verify` was chosen on pictures of even number; false pairs and the
-highest false scores are told apart for even and odd numbers.
+The score of `curate.verify` was chosen on every fourth picture and on faces, its threshold and the rules
+for screens while looking at all of them; false pairs are counted for even and odd numbers apart.
 """
 
 import argparse
