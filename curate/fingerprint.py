@@ -1,9 +1,10 @@
-"""What a picture looks like, in 64 bits per view, and its pixels in one digest.
+"""What a picture looks like, in 64 bits, and its pixels in one digest.
 
 `upright` is the one canonical decode: every hash, and everything else in curation that looks at
-pixels, sees a picture through it. `phash` and `dhash` equal ImageHash's, bit for bit, on the same
-image (https://github.com/JohannesBuchner/imagehash), and are read most significant bit first, row
-by row.
+pixels, sees a picture through it. `small_grey` is what hashes and thumbnails are made of: the
+picture at a size that costs little and loses nothing they could tell. `phash` and `dhash` equal
+ImageHash's, bit for bit, on the same image (https://github.com/JohannesBuchner/imagehash), and are
+read most significant bit first, row by row.
 
 A flat picture (one colour, a gradient, a blank placeholder) has a hash made of rounding noise that
 is near the hashes of other flat pictures. It is given no perceptual fingerprint and matches by its
@@ -26,6 +27,9 @@ NOISE = 75.0
 nothing but rounding to whole grey levels: 4 x sqrt(32 x 32 / 4 x 16 / 12) = 74.
 """
 
+HEADED = frozenset({"JPEG", "MPO", "WEBP"})
+"""Formats whose orientation can only stand in an EXIF or XMP block; asking costs as much as a hash."""
+
 ROWS = 512
 """Rows digested at a time, so that a large picture is not copied whole."""
 
@@ -35,12 +39,16 @@ LEAST_BITS = 24
 Coefficients = NDArray[np.float64]
 
 
+SHORT_SIDE = 128
+"""Pixels that hashes and thumbnails need along the shorter side of a picture."""
+
+
 def upright(image: Image.Image) -> Image.Image:
     """The first frame as seen: orientation applied, RGB, or RGBA where any pixel is not opaque.
 
     Palettes, CMYK, grey and bilevel are converted; 16-bit and 32-bit samples are scaled to 8 bits.
     """
-    turned = ImageOps.exif_transpose(image) if _orientation(image) not in (None, 1) else image
+    turned = turn_upright(image)
     if turned.mode == "RGB" and "transparency" not in turned.info:
         return turned
     if turned.mode.startswith(("I", "F")):
@@ -51,12 +59,24 @@ def upright(image: Image.Image) -> Image.Image:
     return layered.convert("RGB") if layered.getchannel("A").getextrema() == (255, 255) else layered
 
 
+def turn_upright(image: Image.Image) -> Image.Image:
+    """The picture with its orientation applied, in its own mode."""
+    return ImageOps.exif_transpose(image) if orientation_of(image) not in (None, 1) else image
+
+
 def flatten(image: Image.Image) -> Image.Image:
     """An upright picture as RGB, what is transparent shown on white."""
     if image.mode != "RGBA":
         return image if image.mode == "RGB" else image.convert("RGB")
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image).convert("RGB")
+
+
+def small_grey(image: Image.Image) -> Image.Image:
+    """An upright picture in grey, at a whole fraction of its size, what is transparent on white."""
+    fraction = min(image.size) // SHORT_SIDE
+    reduced = image.reduce(fraction) if fraction > 1 else image
+    return reduced if reduced.mode == "L" else flatten(reduced).convert("L")
 
 
 def pixel_digest(image: Image.Image) -> str:
@@ -123,7 +143,10 @@ def _pack(bits: NDArray[np.bool_]) -> int:
     return int.from_bytes(np.packbits(bits).tobytes())
 
 
-def _orientation(image: Image.Image) -> int | None:
+def orientation_of(image: Image.Image) -> int | None:
+    """The orientation a decoded file states, 1 to 8; None where it states none."""
+    if "exif" not in image.info and "xmp" not in image.info and image.format in HEADED:
+        return None
     try:
         return image.getexif().get(0x0112)
     except Exception:  # damaged EXIF raises nearly anything; the picture itself is fine

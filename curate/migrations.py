@@ -82,12 +82,18 @@ def add_columns(db: duckdb.DuckDBPyConnection, table: str, names: Iterable[str])
             )
 
 
+def keep_thumbnails(db: duckdb.DuckDBPyConnection) -> None:
+    """What duplicates are found by; the next probe fills it, because its version is new."""
+    db.execute(find(TABLES, "thumbnail").ddl.replace("TABLE", "TABLE IF NOT EXISTS", 1))
+
+
 STEPS: tuple[Step, ...] = (
     create_tables,
     create_views,
     tell_completeness,
     tell_conflicts,
     tell_coding_and_pixels,
+    keep_thumbnails,
 )
 
 

@@ -24,7 +24,7 @@ from curate.probe import examine
 from curate.work import MOST_SECONDS, Engine
 from schemas.errors import InputError
 from schemas.layout import MANIFEST, SUFFIXES, Placement, place
-from schemas.records import Evidence, Image
+from schemas.records import Evidence, Image, Thumbnail
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class Surveyed:
     phash: int | None = None
     dhash: int | None = None
     evidence: tuple[Evidence, ...] = ()
+    thumbnails: tuple[Thumbnail, ...] = ()
     group: str | None = None
     author: str | None = None
     post: str | None = None
@@ -126,6 +127,7 @@ def survey_file(root: str, path: str, *, max_pixels: int) -> Surveyed:
         bits.get("phash"),
         bits.get("dhash"),
         tuple(seen.evidence),
+        seen.thumbnails,
     )
 
 

@@ -100,7 +100,8 @@ COUNTS = """
 POST_KEY = ("platform", "post_id")
 OF_POSTS = ("post", "media", "fetch")
 OF_DIGESTS = (
-    "image", "evidence", "fingerprint", "group", "task", "annotation", "label", "release_item", "score",
+    "image", "evidence", "fingerprint", "thumbnail", "group", "task", "annotation", "label",
+    "release_item", "score",
 )  # fmt: skip
 """Tables with a row per picture, beside `match`, which has one per pair."""
 

@@ -7,8 +7,8 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
-from curate.probe import PROBE, Examined, examine, to_json
-from curate.stages.grouping import Hashed, dedupe_catalog, group_images, match_images
+from curate.probe import PROBE, Examined, examine, full_pixels, to_json
+from curate.stages.grouping import dedupe_catalog, group_images, match_images
 from curate.stages.probing import probe_store
 from curate.survey import crashed_file, find_files, survey_file
 from curate.work import MOST_SECONDS, Engine, Progress
@@ -21,7 +21,7 @@ from schemas.records import Image, Match
 MAX_PIXELS = 178_956_970
 """What is decoded where no workspace says otherwise; Pillow's own limit for a bomb."""
 
-STAGE = "dedupe-folder/1"
+STAGE = "dedupe-folder/2"
 
 
 def probe_paths(paths: list[Path], engine: Engine) -> Iterator[dict[str, Any]]:
@@ -110,8 +110,14 @@ def dedupe_folder(root: Path, engine: Engine, distance_bits: int) -> dict[str, A
     for row in decoded:
         paths[row.image.digest].append(row.path)
     first = {row.image.digest: row for row in reversed(decoded)}
-    images = [Hashed(row.image, row.phash, row.dhash) for row in first.values()]
-    matches = match_images(images, distance_bits=distance_bits, made_by=STAGE)
+    images = [row.image for row in first.values()]
+    matches = match_images(
+        images,
+        lambda digests: chain.from_iterable(first[digest].thumbnails for digest in digests),
+        distance_bits=distance_bits,
+        made_by=STAGE,
+        pixels_of=lambda digest: full_pixels((root / first[digest].path).read_bytes()),
+    )
     listed = [*_same_bytes(paths), *(_by_path(match, paths) for match in matches)]
     return {
         "images": len(found),
@@ -136,10 +142,10 @@ def _by_path(match: Match, paths: Mapping[str, list[str]]) -> dict[str, Any]:
 
 
 def _groups(
-    images: list[Hashed], matches: list[Match], paths: Mapping[str, list[str]]
+    images: list[Image], matches: list[Match], paths: Mapping[str, list[str]]
 ) -> list[list[str]]:
     members: dict[str, list[str]] = defaultdict(list)
-    for row in group_images([i.image for i in images], matches, STAGE):
+    for row in group_images(images, matches, STAGE):
         members[row.group_id] += paths[row.digest]
     return sorted(sorted(group) for group in members.values() if len(group) > 1)
 

@@ -118,7 +118,7 @@ def copies(case: Case) -> Iterator[Finding]:
     asked = Counter(p["findable"] for p in pairs)
     yield _same("near-duplicate pairs grouped", asked["near"], joined["near"])
     yield Finding(
-        "copies that one pHash cannot see (mirror, caption, screenshot, large crop)",
+        "harder copies grouped (mirror, caption, screenshot, large crop)",
         str(asked["hard"]), f"{joined['hard']} grouped", None,
     )  # fmt: skip
     pictures: dict[str, set[str]] = defaultdict(set)
@@ -190,7 +190,7 @@ def sides(case: Case) -> Iterator[Finding]:
             (hard if pair["findable"] == "hard" else near).add(pair["picture"])
     yield _same("pictures on two sides of the split", 0, len(near))
     yield Finding(
-        "pictures on two sides by copies that one pHash cannot see",
+        "pictures on two sides by harder copies",
         "not promised",
         str(len(hard)),
         None,

@@ -169,7 +169,10 @@ class Image:
     noise: float | None = column("standard deviation of noise, grey levels", default=None)
     information: float | None = column("entropy of the grey histogram, bits of 8", default=None)
     png_text_keys: tuple[str, ...] = column("keywords of PNG text chunks, in order", default=())
-    pixels: str | None = column("SHA-256 of the upright RGB(A) pixels and their size", default=None)
+    pixels: str | None = column(
+        "SHA-256 of the upright RGB(A) pixels and their size; of a JPEG, of the coded picture they come from",
+        default=None,
+    )
     error: str | None = column("why it does not decode; None if it does", default=None)
 
 
@@ -200,15 +203,32 @@ class Fingerprint:
 
 
 @dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A small grey picture of an image, or of a picture shown inside it: what duplicates are found by."""
+
+    digest: str = column("the image", key=True)
+    view: str = column("whole, or how the part was found: trimmed, box, page, sheet", key=True)
+    left: float = column("where the part begins, as a share of the upright width")
+    top: float = column("where the part begins, as a share of the upright height")
+    right: float = column("where the part ends")
+    bottom: float = column("where the part ends")
+    pixels: bytes = column("64 x 64 grey levels, row by row")
+    made_by: str = column("stage name and version")
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """Two images that are the same picture; `a` < `b`."""
 
     a: str = column("digest", key=True)
     b: str = column("digest", key=True)
-    kind: str = column("same-bytes, same-pixels, near", key=True)
-    distance: int = column("Hamming distance in bits")
+    kind: str = column(
+        "same-bytes, same-pixels, near, crop, border, caption, screenshot, mirror, rotation, overlay",
+        key=True,
+    )
+    distance: int = column("Hamming distance in bits, of the two views that agree best")
     made_by: str = column("stage name, version and threshold")
-    verified: float | None = column("score of the aligned comparison", default=None)
+    verified: float | None = column("score of the aligned comparison, 0 to 1", default=None)
     verdict: str | None = column("a reviewer's: same or different", default=None)
 
 
@@ -321,6 +341,7 @@ TABLES: tuple[Table, ...] = (
     table_of(Image, "image"),
     table_of(Evidence, "evidence"),
     table_of(Fingerprint, "fingerprint"),
+    table_of(Thumbnail, "thumbnail"),
     table_of(Match, "match"),
     table_of(Group, "group"),
     table_of(Task, "task"),

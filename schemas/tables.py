@@ -42,6 +42,7 @@ KINDS: dict[Any, Kind] = {
     int: Kind(pa.int64(), "BIGINT", {"type": "integer"}),
     UInt64: Kind(pa.uint64(), "UBIGINT", {"type": "integer", "minimum": 0}),
     float: Kind(pa.float64(), "DOUBLE", {"type": "number"}),
+    bytes: Kind(pa.binary(), "BLOB", {"type": "string", "contentEncoding": "base64"}),
     bool: Kind(pa.bool_(), "BOOLEAN", {"type": "boolean"}),
     datetime: Kind(
         pa.timestamp("us", tz="UTC"), "TIMESTAMPTZ", {"type": "string", "format": "date-time"}
@@ -157,6 +158,8 @@ def array_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         return pa.nulls(missing, kind)
     if pa.types.is_string(kind):
         return _strings(values)
+    if pa.types.is_binary(kind):
+        return _blobs(values)
     if pa.types.is_list(kind):
         return _lists(values)
     if pa.types.is_boolean(kind):
@@ -193,6 +196,16 @@ def _flag(value: Any) -> bool:
     if value is None or isinstance(value, bool):
         return bool(value)
     raise TypeError(f"{value!r} is neither True nor False")
+
+
+def _blobs(values: Sequence[Any]) -> pa.Array:
+    for value in values:
+        if value is not None and not isinstance(value, bytes):
+            raise TypeError(f"{value!r} is not bytes")
+    ends = array("i", accumulate((len(v or b"") for v in values), initial=0))
+    there = _bits([v is not None for v in values]) if None in values else None
+    data = pa.py_buffer(b"".join(v or b"" for v in values))
+    return pa.BinaryArray.from_buffers(pa.binary(), len(values), [there, pa.py_buffer(ends), data])
 
 
 def _strings(values: Sequence[Any]) -> pa.Array:

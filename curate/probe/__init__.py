@@ -3,9 +3,9 @@
 >>> examine(b"").image.error
 'empty file'
 
-One read and one full decode serve all three. No bytes make `examine` raise, hang or warn: what
+One read and one decode serve all three. No bytes make `examine` raise, hang or warn: what
 cannot be read is None, why it cannot be decoded is `error`, and nothing is made up (a PNG has no
-JPEG quality). May import: `curate.fingerprint` and schemas.
+JPEG quality). May import: `curate.fingerprint`, `curate.views` and schemas.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image as Pillow
 
-from curate import fingerprint
+from curate import fingerprint, views
 from curate.probe import (
     container,
     decode,
@@ -42,7 +42,7 @@ from curate.probe.traces import (
     of_png,
     of_webp,
 )
-from schemas.records import Evidence, Fingerprint, Image
+from schemas.records import Evidence, Fingerprint, Image, Thumbnail
 
 PROBE = "probe/2"
 MOST_PIXELS = 178_956_970
@@ -54,11 +54,12 @@ BIT_DEPTHS = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16, "I": 32, "F": 32}
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """One file, examined: the rows of tables image, evidence and fingerprint."""
+    """One file, examined: the rows of tables image, evidence, fingerprint and thumbnail."""
 
     image: Image
     evidence: tuple[Evidence, ...]
     fingerprints: tuple[Fingerprint, ...]
+    thumbnails: tuple[Thumbnail, ...] = ()
 
 
 def examine(data: bytes, *, max_pixels: int = MOST_PIXELS, anchors: str = "") -> Examined:
@@ -80,17 +81,18 @@ def _examine(data: bytes, max_pixels: int, anchors: str) -> Examined:
     facts, traces, source = READERS.get(announced or "", _read_nothing)(facts, data)
     size = (facts.width, facts.height) if facts.width and facts.height else None
     decoded = decode.decode(source, announced, size, max_pixels)
-    facts = replace(facts, format=decoded.format, error=decoded.error)
-    views: dict[str, int] = {}
+    coded = None if decoded.image is None else facts.pixels
+    facts = replace(facts, format=decoded.format, error=decoded.error, pixels=coded)
+    look = Look()
     if decoded.image is not None:
-        facts, traces = _complete(facts, traces, decoded.image)
+        facts, traces = _complete(facts, traces, decoded)
         if facts.format == "PNG":
             traces = replace(traces, stealth=provenance.find_stealth(decoded.image))
-        facts, views = _look(facts, decoded.image)
+        facts, look = _look(facts, decoded)
         if double.is_readable(facts):
             facts = replace(facts, jpeg_double=double.roughness(data))
     traces = checked(traces, data, anchors=anchors)
-    return Examined(facts, _evidence(facts, traces), _fingerprints(digest, views))
+    return Examined(facts, _evidence(facts, traces), look.fingerprints, look.thumbnails)
 
 
 Read = tuple[Image, Traces, bytes | None]
@@ -107,6 +109,7 @@ def _read_jpeg(facts: Image, data: bytes) -> Read:
     exif = metadata.read_exif(next(iter(header.payloads(1, b"Exif\0\0")), None))
     profile = b"".join(p[2:] for p in sorted(header.payloads(2, b"ICC_PROFILE\0")))
     traces = of_jpeg(header, exif)
+    xmp = b"\n".join(header.payloads(1, b"http://ns.adobe.com/xap/1.0/\0"))
     facts = replace(
         facts,
         width=header.width,
@@ -119,6 +122,9 @@ def _read_jpeg(facts: Image, data: bytes) -> Read:
         jpeg_huffman=header.huffman,
         jpeg_dqt_hash=header.dqt_hash,
         jpeg_markers=header.marker_hash,
+        pixels=decode.coded_digest(
+            data, header.spans, exif.orientation or metadata.xmp_orientation(xmp)
+        ),
     )
     whole = header.end is not None
     facts = replace(
@@ -297,17 +303,20 @@ def _with_exif(facts: Image, exif: metadata.Exif) -> Image:
     )
 
 
-def _complete(facts: Image, traces: Traces, image: Pillow.Image) -> tuple[Image, Traces]:
+def _complete(facts: Image, traces: Traces, decoded: decode.Decoded) -> tuple[Image, Traces]:
     """Add what the decoder knows and the header reader did not say."""
+    image, size = decoded.image, decoded.size
+    if image is None or size is None:
+        return facts, traces
     if facts.format not in {"JPEG", "MPO", "PNG", "WEBP"}:
         exif = metadata.read_exif(image.info.get("exif"))
         facts, traces = _with_exif(facts, exif), complete(traces, image, exif)
         facts = replace(facts, icc=metadata.profile_hash(image.info.get("icc_profile")))
     facts = replace(
         facts,
-        width=image.width if facts.width is None else facts.width,
-        height=image.height if facts.height is None else facts.height,
-        mode=image.mode,
+        width=size[0] if facts.width is None else facts.width,
+        height=size[1] if facts.height is None else facts.height,
+        mode=decoded.mode,
         bit_depth=facts.bit_depth or BIT_DEPTHS.get(image.mode, 8),
         alpha=image.has_transparency_data if facts.alpha is None else facts.alpha,
         frames=facts.frames or _frames(image),
@@ -322,22 +331,57 @@ def _frames(image: Pillow.Image) -> int | None:
         return None
 
 
-def _look(facts: Image, image: Pillow.Image) -> tuple[Image, dict[str, int]]:
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a decoded picture looks like, as rows."""
+
+    fingerprints: tuple[Fingerprint, ...] = ()
+    thumbnails: tuple[Thumbnail, ...] = ()
+
+
+def _look(facts: Image, decoded: decode.Decoded) -> tuple[Image, Look]:
     """What is seen in the pixels."""
+    if decoded.image is None:
+        return facts, Look()
     try:
-        upright = fingerprint.upright(image)
-        digest = fingerprint.pixel_digest(upright)
-        flat = fingerprint.flatten(upright)
-        views = fingerprint.fingerprints(flat)
-        facts = _measure(facts, image, flat)
+        grey = decoded.reduced and decoded.image.mode == "L"
+        upright = (fingerprint.turn_upright if grey else fingerprint.upright)(decoded.image)
+        digest = facts.pixels or fingerprint.pixel_digest(upright)
+        small = fingerprint.small_grey(upright)
+        facts = _measure(facts, decoded.image, small)
+        look = _rows(facts.digest, small)
     except Exception as error:  # a decoded picture that still cannot be converted
-        return replace(facts, error=decode.one_line(error)), {}
-    return replace(facts, pixels=digest), views
+        return replace(facts, error=decode.one_line(error), pixels=None), Look()
+    return replace(facts, pixels=digest), look
 
 
-def _measure(facts: Image, stored: Pillow.Image, flat: Pillow.Image) -> Image:
+def full_pixels(data: bytes, *, max_pixels: int = MOST_PIXELS) -> str | None:
+    """The digest of a file's upright pixels, all of them decoded; None where it does not decode."""
+    with decode.quiet():
+        decoded = decode.decode(data, decode.sniff(data), None, max_pixels, reduced=False)
+        return (
+            fingerprint.pixel_digest(fingerprint.upright(decoded.image)) if decoded.image else None
+        )
+
+
+def _rows(digest: str, grey: Pillow.Image) -> Look:
+    found = views.thumbnails(grey)
+    # A thumbnail says what the picture says, at a fifth of the time, unless that is small itself.
+    small = min(grey.size) < fingerprint.SHORT_SIDE
+    whole = grey if small else Pillow.frombytes("L", views.SIZE, found["whole"][1])
+    hashes = fingerprint.fingerprints(whole)
+    return Look(
+        tuple(Fingerprint(digest, view, bits, PROBE) for view, bits in hashes.items()),
+        tuple(
+            Thumbnail(digest, view, box.left, box.top, box.right, box.bottom, content, PROBE)
+            for view, (box, content) in found.items()
+        ),
+    )
+
+
+def _measure(facts: Image, stored: Pillow.Image, small: Pillow.Image) -> Image:
     """Measures on pixels: as seen, and of what was before where the file's own coding leaves no trace."""
-    look = pixels.appearance(flat)
+    look = pixels.appearance(small)
     if look is not None:
         facts = replace(facts, **asdict(look))
     if facts.lossless and facts.format in HISTORICAL:
@@ -356,10 +400,6 @@ def _evidence(facts: Image, traces: Traces) -> tuple[Evidence, ...]:
         Evidence(facts.digest, c.kind, c.origin, c.direction.value, c.strength, c.detail, PROBE)
         for c in provenance.claims(traces, facts)
     )
-
-
-def _fingerprints(digest: str, views: dict[str, int]) -> tuple[Fingerprint, ...]:
-    return tuple(Fingerprint(digest, view, bits, PROBE) for view, bits in views.items())
 
 
 def to_json(path: str, examined: Examined) -> dict[str, Any]:

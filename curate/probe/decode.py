@@ -3,17 +3,26 @@
 Only decoders of still-image formats met on platforms are tried, by content and never by name: a
 file is not handed to Pillow's other plugins, some of which start other programs. Sizes are checked
 before any memory is asked for.
+
+A JPEG is decoded at a half, a quarter or an eighth of its size, in grey: its entropy-coded data is
+read to the end all the same, so that whatever is damaged or missing is noticed, and the inverse
+transforms, which are most of the work on large pictures, are small ones. What it shows at full size is
+told apart by `coded_digest`.
 """
 
+import hashlib
 import io
 import re
 import struct
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from PIL import Image
+
+from curate.fingerprint import SHORT_SIDE
+from curate.probe.jpeg import SOS
 
 MAGIC: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     ("JPEG", re.compile(rb"\xff\xd8\xff")),
@@ -54,11 +63,17 @@ VAGUE = frozenset({"not identified by this driver", "cannot load this image"})
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A picture and what its decoder says; `image` is None exactly where `error` is not."""
+    """A picture and what its decoder says; `image` is None exactly where `error` is not.
+
+    `mode` and `size` are those of the file; `reduced` says that `image` is smaller, and grey.
+    """
 
     image: Image.Image | None
     format: str | None
     error: str | None
+    mode: str | None = None
+    size: tuple[int, int] | None = None
+    reduced: bool = False
 
 
 def sniff(data: bytes) -> str | None:
@@ -67,15 +82,21 @@ def sniff(data: bytes) -> str | None:
 
 
 def decode(
-    data: bytes | None, announced: str | None, size: tuple[int, int] | None, most: int
+    data: bytes | None,
+    announced: str | None,
+    size: tuple[int, int] | None,
+    most: int,
+    *,
+    reduced: bool = True,
 ) -> Decoded:
-    """The first frame of `data`, fully decoded.
+    """The first frame of `data`, read to its end; a JPEG of some size in reduced grey.
 
     Args:
         data: the file; None where its own header says that there is no picture in it.
         announced: its format, as `sniff` says.
         size: width and height by the file's own header, where that was read.
         most: the largest number of pixels to decode.
+        reduced: False for every pixel of a JPEG, in its own colours.
     """
     if announced is None:
         return Decoded(None, None, "empty file" if not data else "not an image format we know")
@@ -84,7 +105,10 @@ def decode(
     if size is not None and size[0] * size[1] > most:
         return Decoded(None, announced, _bomb(size, most))
     try:
-        return _open_and_load(data, announced, most)
+        if reduced and announced == "JPEG":
+            with suppress(Exception):  # a lossless JPEG cannot be reduced; the whole decode tells
+                return _open_and_load(data, announced, most, reduced=True)
+        return _open_and_load(data, announced, most, reduced=False)
     except MemoryError:
         return Decoded(None, announced, "needs more memory than there is")
     except Exception as error:  # decoders raise nearly anything on damaged files
@@ -110,7 +134,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _open_and_load(data: bytes, announced: str, most: int) -> Decoded:
+def _open_and_load(data: bytes, announced: str, most: int, *, reduced: bool) -> Decoded:
     if announced not in Image.OPEN:
         Image.init()
     if announced not in Image.OPEN:
@@ -120,8 +144,50 @@ def _open_and_load(data: bytes, announced: str, most: int) -> Decoded:
     image = factory(io.BytesIO(data), "")
     if image.width * image.height > most:
         return Decoded(None, announced, _bomb(image.size, most))
+    mode, size = image.mode, image.size
+    if reduced:
+        _reduce(image)
     image.load()
-    return Decoded(image, image.format or announced, None)
+    smaller = (image.mode, image.size) != (mode, size)
+    return Decoded(image, image.format or announced, None, mode, size, smaller)
+
+
+def _reduce(image: Image.Image) -> None:
+    """Have the decoder give the smallest picture that is still large enough, grey where it can."""
+    fraction = max(1, min(image.size) // SHORT_SIDE)
+    image.draft("L", (image.width // fraction, image.height // fraction))
+
+
+Span = tuple[int, int, int]
+"""Marker of a JPEG segment, where it begins, and where it ends."""
+
+KEPT_SEGMENTS = frozenset({0xE0, 0xEE})
+"""JFIF and Adobe segments, of the APPn: both tell decoders what the components are."""
+
+TABLES_AND_FRAMES = frozenset({*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDC, 0xDD})
+
+
+def coded_digest(data: bytes, spans: Sequence[Span], orientation: int | None) -> str:
+    """SHA-256 over everything in a JPEG that determines its upright pixels, and over nothing else.
+
+    Equal digests mean equal pixels. The converse does not hold: the same coefficients may be coded
+    in other ways.
+
+    Args:
+        data: the file.
+        spans: its segments, up to the end of the main image, as `jpeg.read_header` finds them.
+        orientation: as its metadata state it.
+    """
+    digest = hashlib.sha256(f"JPEG {orientation or 1}\n".encode())
+    starts = [*(start for _, start, _ in spans), len(data)]
+    for (marker, start, end), after in zip(spans, starts[1:], strict=True):
+        if marker in TABLES_AND_FRAMES or _tells_colours(marker, data, start):
+            digest.update(memoryview(data)[start : after if marker == SOS else end])
+    return digest.hexdigest()
+
+
+def _tells_colours(marker: int, data: bytes, start: int) -> bool:
+    return marker in KEPT_SEGMENTS and data[start + 4 : start + 9] in (b"JFIF\0", b"Adobe")
 
 
 def _bomb(size: tuple[int, int], most: int) -> str:

@@ -83,6 +83,8 @@ class Header:
     scans: int = 0
     end: int | None = None
     """Where the bytes after EOI begin; None if the file ends before."""
+    spans: list[tuple[int, int, int]] = field(default_factory=list)
+    """Marker, where its segment begins, where it ends; a scan's data follow, up to the next segment."""
 
     @property
     def progressive(self) -> bool | None:
@@ -169,11 +171,13 @@ def _step(data: bytes, at: int, header: Header) -> int | None:
     if marker == EOI:
         header.markers.append(marker)
         header.end = start
+        header.spans.append((marker, found.start(), start))
         return None
     length = int.from_bytes(data[start : start + 2])
     if length < 2 or start + 2 > len(data):
         return None
     header.markers.append(marker)
+    header.spans.append((marker, found.start(), start + length))
     _read_segment(marker, data[start + 2 : start + length], header)
     return start + length
 

@@ -7,6 +7,7 @@ EXIF: https://www.cipa.jp/std/documents/e/DC-008-Translation-2019-E.pdf.
 """
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -136,3 +137,12 @@ def _comment(value: object) -> str:
 def profile_hash(profile: bytes | None) -> str | None:
     """16 hex digits of an ICC profile."""
     return hashlib.sha256(profile).hexdigest()[:16] if profile else None
+
+
+XMP_ORIENTATION = re.compile(rb"""tiff:Orientation(?:=["']|>)([1-8])""")
+
+
+def xmp_orientation(xmp: bytes) -> int | None:
+    """The orientation an XMP packet states: what viewers apply where EXIF states none."""
+    found = XMP_ORIENTATION.search(xmp)
+    return int(found[1]) if found else None

@@ -2,39 +2,33 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import duckdb
 
 from curate.catalog import insert, select
 from curate.groups import choose_canonical, connect
-from curate.matching import find_matches
+from curate.matching import PixelReader, Reader, find_matches
+from curate.probe import full_pixels
 from curate.stages import Identity, digest_of, record_run
+from curate.store import MediaStore
 from curate.work import Progress, Silent
 from curate.workspace import Workspace
-from schemas.records import Group, Image, Match
+from schemas.errors import StoreError
+from schemas.records import TABLES, Group, Image, Match, Thumbnail
+from schemas.tables import find
 
-STAGE = "dedupe/1"
+STAGE = "dedupe/2"
 
 INPUTS = """
-    SELECT i.digest, i.made_by, i.bytes, i.format, i.width, i.height, i.pixels,
-           p.bits AS phash, d.bits AS dhash
+    SELECT i.digest, i.made_by, i.bytes, i.format, i.width, i.height, i.orientation, i.pixels
     FROM image i
-    LEFT JOIN fingerprint p ON p.digest = i.digest AND p.view = 'phash'
-    LEFT JOIN fingerprint d ON d.digest = i.digest AND d.view = 'dhash'
     WHERE i.error IS NULL
     ORDER BY i.digest
 """
 
-
-@dataclass(frozen=True, slots=True)
-class Hashed:
-    """What matching and grouping need to know of one image."""
-
-    image: Image
-    phash: int | None
-    dhash: int | None
+THUMBNAILS = "SELECT * FROM thumbnail WHERE digest IN (SELECT unnest($digests))"
 
 
 def dedupe_catalog(workspace: Workspace, progress: Progress | None = None) -> dict[str, Any]:
@@ -46,10 +40,16 @@ def dedupe_catalog(workspace: Workspace, progress: Progress | None = None) -> di
         rejected = _rejected(db)
     progress.start("dedupe", len(rows))
     identity = Identity(STAGE, {"distance_bits": distance}, digest_of(rows, sorted(rejected)))
-    images = [_hashed(row) for row in rows]
-    matches = match_images(images, distance_bits=distance, made_by=STAGE)
+    images = [Image(**row) for row in rows]
+    matches = match_images(
+        images,
+        catalog_thumbnails(workspace),
+        distance_bits=distance,
+        made_by=STAGE,
+        pixels_of=partial(stored_pixels, workspace),
+    )
     accepted = [m for m in matches if (m.a, m.b) not in rejected]
-    groups = group_images([i.image for i in images], accepted, identity.run_id)
+    groups = group_images(images, accepted, identity.run_id)
     counts = {"images": len(images), "matches": len(matches), "groups": _several(groups)}
     with workspace.catalog.writing() as db:
         db.execute("DELETE FROM match WHERE verdict IS NULL")
@@ -60,18 +60,38 @@ def dedupe_catalog(workspace: Workspace, progress: Progress | None = None) -> di
     return counts
 
 
-def match_images(images: Sequence[Hashed], *, distance_bits: int, made_by: str) -> list[Match]:
-    """Every pair of `images` that is the same picture."""
-    return list(
-        find_matches(
-            [i.image.digest for i in images],
-            [i.image.pixels for i in images],
-            {i.image.digest: i.phash for i in images if i.phash is not None},
-            {i.image.digest: i.dhash for i in images if i.dhash is not None},
-            distance_bits=distance_bits,
-            made_by=made_by,
-        )
+def match_images(
+    images: Sequence[Image],
+    read: Reader,
+    *,
+    distance_bits: int,
+    made_by: str,
+    pixels_of: PixelReader | None = None,
+) -> list[Match]:
+    """Every pair of `images` that is the same picture; `read` and `pixels_of` as in `find_matches`."""
+    found = find_matches(
+        images, read, distance_bits=distance_bits, made_by=made_by, pixels_of=pixels_of
     )
+    return list(found)
+
+
+def catalog_thumbnails(workspace: Workspace) -> Reader:
+    """The thumbnails in a workspace's catalog, a few thousand images at a time."""
+    table = find(TABLES, "thumbnail")
+
+    def read(digests: Sequence[str]) -> Iterator[Thumbnail]:
+        yield from table.from_arrow(workspace.catalog.query(THUMBNAILS, digests=list(digests)))
+
+    return read
+
+
+def stored_pixels(workspace: Workspace, digest: str) -> str | None:
+    """The digest of a stored picture's pixels, decoded anew; None where the bytes are gone."""
+    try:
+        data = MediaStore.at(workspace.policy.media, workspace.root).read(digest)
+    except StoreError:
+        return None
+    return full_pixels(data)
 
 
 def group_images(images: Sequence[Image], matches: Sequence[Match], version: str) -> list[Group]:
@@ -96,11 +116,6 @@ def _rows(group_id: str, members: Sequence[Image], version: str) -> Iterator[Gro
             canonical=chosen,
             why=why if chosen else f"same picture as {best[:12]}",
         )
-
-
-def _hashed(row: dict[str, Any]) -> Hashed:
-    phash, dhash = row.pop("phash"), row.pop("dhash")
-    return Hashed(Image(**row), phash, dhash)
 
 
 def _several(groups: Sequence[Group]) -> int:

@@ -138,10 +138,12 @@ def _commit(workspace: Workspace, digests: Sequence[str], found: Sequence[Examin
             "AND digest IN (SELECT unnest(?))",
             [list(digests)],
         )
-        db.execute("DELETE FROM fingerprint WHERE digest IN (SELECT unnest(?))", [list(digests)])
+        for table in ("fingerprint", "thumbnail"):
+            db.execute(f"DELETE FROM {table} WHERE digest IN (SELECT unnest(?))", [list(digests)])  # noqa: S608
         insert(db, "image", [e.image for e in found], replace=True)
         insert(db, "evidence", [row for e in found for row in e.evidence])
         insert(db, "fingerprint", [row for e in found for row in e.fingerprints])
+        insert(db, "thumbnail", [row for e in found for row in e.thumbnails])
 
 
 def _finish(workspace: Workspace, new: int) -> dict[str, Any]:

@@ -32,7 +32,17 @@ tags = [{id = "ai", direction = "fake", any = ["aiart"]}]
 split = {val_fraction = 0.3, test_fraction = 0.3}
 """
 ANA, BEN = "a" * 24, "b" * 24
-ROWS = ("image", "evidence", "fingerprint", "task", "annotation", "label", "release_item", "score")
+ROWS = (
+    "image",
+    "evidence",
+    "fingerprint",
+    "thumbnail",
+    "task",
+    "annotation",
+    "label",
+    "release_item",
+    "score",
+)
 
 
 def picture(seed, side=64):

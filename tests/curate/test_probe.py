@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from curate.probe import PROBE, Examined, examine, to_json
+from curate import fingerprint
+from curate.probe import PROBE, Examined, decode, examine, to_json
 from schemas.records import TABLES
 
 
@@ -383,6 +384,7 @@ def test_rows_fit_their_tables():
         "image": [examined.image],
         "evidence": examined.evidence,
         "fingerprint": examined.fingerprints,
+        "thumbnail": examined.thumbnails,
     }
     for table in TABLES:
         if table.name in rows:
@@ -424,3 +426,105 @@ def test_examining_leaves_no_trace_in_pillow(tmp_path: Path):
     examine(JPEG, max_pixels=1)
 
     assert before == Image.MAX_IMAGE_PIXELS
+
+
+def jpeg_bytes(image, **options):
+    out = io.BytesIO()
+    image.save(out, "JPEG", **({"quality": 90} | options))
+    return out.getvalue()
+
+
+def photo_like(size=(700, 500)):
+    rng = np.random.default_rng(5)
+    coarse = rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+
+
+def oriented(value):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    return {"exif": exif}
+
+
+def test_the_coded_picture_of_a_jpeg_is_told_apart_whatever_surrounds_it():
+    image = photo_like()
+    plain, described = jpeg_bytes(image), jpeg_bytes(image, comment=b"x", icc_profile=b"profile")
+    others = [
+        jpeg_bytes(image, quality=89),
+        jpeg_bytes(image, **oriented(6)),
+        jpeg_bytes(image, subsampling=0),
+    ]
+
+    digests = [examine(data).image.pixels for data in (plain, described, plain + b"after", *others)]
+
+    assert digests[0] == digests[1] == digests[2]
+    assert len(set(digests)) == 4
+    assert examine(jpeg_bytes(image, **oriented(1))).image.pixels == digests[0]
+
+
+def test_an_adobe_segment_that_changes_the_colours_changes_the_picture():
+    plain = jpeg_bytes(photo_like(), keep_rgb=True)
+    at = plain.index(b"Adobe") - 4 if b"Adobe" in plain else 0
+    length = int.from_bytes(plain[at + 2 : at + 4]) + 2 if at else 0
+
+    without = plain[:at] + plain[at + length :] if at else plain[:2] + ADOBE_YCC + plain[2:]
+
+    assert examine(plain).image.pixels != examine(without).image.pixels
+
+
+ADOBE_YCC = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\1"
+
+
+def test_a_large_jpeg_has_the_facts_of_the_whole_and_hashes_near_the_whole():
+    image = photo_like((1600, 1200))
+    data = jpeg_bytes(image)
+    whole = Image.open(io.BytesIO(data)).convert("RGB")
+
+    seen = examine(data)
+    bits = {f.view: f.bits for f in seen.fingerprints}
+
+    assert (seen.image.width, seen.image.height, seen.image.mode) == (1600, 1200, "RGB")
+    assert (bits["phash"] ^ fingerprint.phash(whole)).bit_count() <= 2
+    assert (bits["dhash"] ^ fingerprint.dhash(whole)).bit_count() <= 2
+    assert [t.view for t in seen.thumbnails] == ["whole"]
+    assert len(seen.thumbnails[0].pixels) == 64 * 64
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.6, 0.99])
+def test_a_jpeg_that_ends_early_is_noticed_although_it_is_decoded_reduced(cut):
+    data = jpeg_bytes(photo_like((1600, 1200)))
+
+    seen = examine(data[: int(len(data) * cut)])
+
+    assert "truncated" in (seen.image.error or "")
+    assert (seen.image.pixels, seen.fingerprints, seen.thumbnails) == (None, (), ())
+
+
+def test_reduced_decoding_of_real_files_fails_exactly_where_whole_decoding_does(shared):
+    told = 0
+    for path in sorted((shared / "data" / "edge-cases").rglob("*")):
+        data = path.read_bytes() if path.is_file() else b""
+        if decode.sniff(data) != "JPEG":
+            continue
+        with decode.quiet():
+            errors = {
+                decode.decode(data, "JPEG", None, 1 << 26, reduced=reduced).error
+                for reduced in (True, False)
+            }
+        told += 1
+        assert len(errors) == 1, path.name
+
+    assert told > 300
+
+
+def test_hashes_of_real_photos_are_near_those_of_the_whole_decode(shared):
+    apart = []
+    for path in sorted((shared / "data" / "camera-photos").glob("*.jpg")):
+        seen = examine(path.read_bytes())
+        bits = {f.view: f.bits for f in seen.fingerprints}
+        if bits:
+            whole = fingerprint.upright(Image.open(path))
+            apart.append((bits["phash"] ^ fingerprint.phash(whole)).bit_count())
+
+    assert np.mean(apart) < 1
+    assert max(apart) <= 8

@@ -48,7 +48,7 @@ def test_the_fingerprint_is_imagehashs(tmp_path: Path) -> None:
 
     row = read(tmp_path)["0_real/a.jpg"]
 
-    assert row.phash == int(str(imagehash.phash(Image.open(file).convert("RGB"))), 16)
+    assert row.phash == int(str(imagehash.phash(Image.open(file).convert("L"))), 16)
 
 
 def test_files_that_are_no_images_are_counted_by_suffix(tmp_path: Path) -> None:

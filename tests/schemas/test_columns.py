@@ -15,6 +15,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 ZONES = st.sampled_from([UTC, timezone(timedelta(hours=-5, minutes=30))])
 VALUES = {
     str: TEXTS,
+    bytes: st.binary(max_size=20),
     int: st.integers(-(2**63), 2**63 - 1),
     UInt64: st.integers(0, 2**64 - 1),
     float: st.floats(allow_nan=False),
@@ -46,7 +47,8 @@ def test_a_column_is_what_arrow_itself_makes_of_the_values(kind, data):
     ("kind", "value"),
     [
         (str, 1), (str, b"x"), (str, "\ud800"), (int, 1.5), (int, "1"), (int, 2**63), (UInt64, -1),
-        (float, "1"), (bool, 1), (datetime, datetime(2026, 1, 1)), (datetime, 5), (tuple[str, ...], (1,)),
+        (float, "1"), (bytes, "x"), (bool, 1), (datetime, datetime(2026, 1, 1)), (datetime, 5),
+        (tuple[str, ...], (1,)),
     ],
     ids=repr,
 )  # fmt: skip
