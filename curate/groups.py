@@ -20,11 +20,12 @@ come first, it is the weakest match between the two that gives way.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import IntFlag
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas.labels import MatchKind, Relation, Word
 from schemas.records import Image, Match
@@ -61,14 +62,17 @@ class Grouping:
     unverified: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Link:
-    """A match between two numbered nodes that may join them."""
+_Link = tuple[int, int]
+"""A match between two numbered images, the smaller first."""
 
-    a: int
-    b: int
-    exact: bool
-    sure: bool
+
+@dataclass(frozen=True, slots=True)
+class _Links:
+    """Matches that may join, the surest first; `sure` ones hold the `exact`, and `loose` the rest."""
+
+    exact: list[_Link]
+    sure: list[_Link]
+    loose: list[_Link]
 
 
 def group_matches(
@@ -88,15 +92,15 @@ def group_matches(
     """
     names = sorted(set(digests))
     links, different, unverified = _links(names, matches, verified)
-    flags = [int((marks or {}).get(name, Mark.NONE)) for name in names]
+    flags = (
+        [int(marks[name]) if name in marks else 0 for name in names] if marks else [0] * len(names)
+    )
     clusters = _Clusters(flags, different)
-    for link in links:
-        if link.exact:
-            clusters.join_if(link.a, link.b, lambda x, y: not clusters.foes_meet(x, y))
-    for link in links:
-        if link.sure:
-            clusters.join_if(link.a, link.b, clusters.may_meet)
-    joining = _Joining(clusters, [link for link in links if not link.sure])
+    for a, b in links.exact:
+        clusters.join_if(a, b, lambda x, y: not clusters.foes_meet(x, y))
+    for a, b in links.sure:
+        clusters.join_if(a, b, clusters.may_meet)
+    joining = _Joining(clusters, links.loose)
     joining.run()
     return Grouping(
         sets=_sets(names, clusters),
@@ -107,49 +111,54 @@ def group_matches(
 
 def _links(
     names: Sequence[str], matches: Iterable[Match], verified: float
-) -> tuple[list[_Link], list[tuple[int, int]], int]:
+) -> tuple[_Links, list[_Link], int]:
     """The links, the surest first; pairs that were called different; and how many score too low."""
     number = {name: n for n, name in enumerate(names)}
-    different: list[tuple[int, int]] = []
+    different: list[_Link] = []
     kept: list[Match] = []
     unverified = 0
     for match in matches:
         if match.a not in number or match.b not in number or match.a == match.b:
             continue
         if match.verdict == Word.DIFFERENT:
-            different.append((number[match.a], number[match.b]))
+            different.append(_ends(match, number))
         elif match.verdict is None and _too_low(match, verified):
             unverified += 1
         else:
             kept.append(match)
-    return _sorted([_link(match, number) for match in kept], kept), different, unverified
+    return _sorted(kept, number), different, unverified
 
 
 def _too_low(match: Match, verified: float) -> bool:
     return match.kind not in EXACT and match.verified is not None and match.verified < verified
 
 
-def _link(match: Match, number: Mapping[str, int]) -> _Link:
-    a, b = sorted((number[match.a], number[match.b]))
-    exact = match.kind in EXACT or match.verdict == Word.SAME
-    equal = match.kind == MatchKind.NEAR and match.distance == 0
-    return _Link(a, b, exact, exact or equal)
+def _ends(match: Match, number: Mapping[str, int]) -> _Link:
+    a, b = number[match.a], number[match.b]
+    return (a, b) if a < b else (b, a)
 
 
-def _sorted(links: list[_Link], matches: Sequence[Match]) -> list[_Link]:
+def _sorted(matches: Sequence[Match], number: Mapping[str, int]) -> _Links:
     """The surest first: a reviewer's word, equalities, then by score, distance and digests."""
-    rank = [0 if m.verdict else 1 if m.kind in EXACT else 2 for m in matches]
-    score = [-(m.verified or 0.0) for m in matches]
-    distance = [m.distance for m in matches]
-    ends = ([link.b for link in links], [link.a for link in links])
-    order = np.lexsort((*ends, distance, score, rank)) if links else []
-    return [links[n] for n in order]
+    ends = np.array([_ends(m, number) for m in matches], np.int64).reshape(-1, 2)
+    rank = np.array([0 if m.verdict else 1 if m.kind in EXACT else 2 for m in matches], np.int8)
+    score = np.array([m.verified or 0.0 for m in matches], np.float64)
+    distance = np.array([m.distance for m in matches], np.int64)
+    near = np.array([m.kind == MatchKind.NEAR for m in matches], np.bool_)
+    order = np.lexsort((ends[:, 1], ends[:, 0], distance, -score, rank))
+    exact = (rank < 2)[order]
+    sure = exact | (near & (distance == 0))[order]
+    return _Links(*(_pairs_of(ends[order[keep]]) for keep in (exact, sure, ~sure)))
+
+
+def _pairs_of(ends: NDArray[np.int64]) -> list[_Link]:
+    return list(zip(ends[:, 0].tolist(), ends[:, 1].tolist(), strict=True))
 
 
 class _Clusters:
     """Disjoint sets of numbers, with the marks of each and the numbers it must not meet."""
 
-    def __init__(self, flags: list[int], different: Iterable[tuple[int, int]]) -> None:
+    def __init__(self, flags: list[int], different: Iterable[_Link]) -> None:
         self.parent = list(range(len(flags)))
         self.flags = flags
         self.foes: dict[int, set[int]] = defaultdict(set)
@@ -224,8 +233,8 @@ class _Joining:
 
     def _pairs(self, links: Iterable[_Link]) -> Iterable[tuple[int, int]]:
         find = self.clusters.find
-        for link in links:
-            x, y = find(link.a), find(link.b)
+        for a, b in links:
+            x, y = find(a), find(b)
             if x != y:
                 yield (x, y) if x < y else (y, x)
 
@@ -233,11 +242,9 @@ class _Joining:
         """Try every pair, those that a third confirms first, then the surest, until no more join."""
         waiting = [pair for pair in self.links if not self._alone(*pair)]
         waiting.sort(key=self._unconfirmed)
-        for x, y in waiting:
-            for node in (x, y):
-                self.nodes.setdefault(node, {node})
-                self.centres.setdefault(node, {node})
-                self.across.setdefault(node, dict.fromkeys(self.adjacent[node], 1))
+        for node in dict.fromkeys(node for pair in waiting for node in pair):
+            self.nodes[node], self.centres[node] = {node}, {node}
+            self.across[node] = dict.fromkeys(self.adjacent[node], 1)
         while waiting:
             left = self._round(waiting)
             if len(left) == len(waiting):
@@ -261,7 +268,8 @@ class _Joining:
         refused: dict[tuple[int, int], tuple[int, int]] = {}
         left = []
         for pair in pairs:
-            x, y = sorted(map(self.clusters.find, pair))
+            x, y = self.clusters.find(pair[0]), self.clusters.find(pair[1])
+            x, y = (x, y) if x < y else (y, x)
             if x == y:
                 continue
             sizes = len(self.nodes[x]), len(self.nodes[y])
@@ -335,14 +343,14 @@ def _sets(names: Sequence[str], clusters: _Clusters) -> tuple[tuple[str, ...], .
 
 def _told_apart(
     names: Sequence[str],
-    links: Iterable[_Link],
-    different: Iterable[tuple[int, int]],
+    links: _Links,
+    different: Iterable[_Link],
     joining: _Joining,
 ) -> tuple[Apart, ...]:
     """What did not join, once per pair; of a pair that was itself called different all is said."""
-    said = {pair if pair[0] < pair[1] else pair[::-1] for pair in different}
-    pairs = sorted({(link.a, link.b) for link in links} - said)
-    return tuple(_apart(names, pairs, joining))
+    find = joining.clusters.find
+    across = {pair for pair in (*links.sure, *links.loose) if find(pair[0]) != find(pair[1])}
+    return tuple(_apart(names, sorted(across.difference(different)), joining))
 
 
 def _apart(
@@ -351,14 +359,13 @@ def _apart(
     clusters = joining.clusters
     for one, other in pairs:
         x, y = clusters.find(one), clusters.find(other)
-        if x == y:
-            continue
         a, b = names[one], names[other]
         if clusters.foes_meet(x, y):
             yield Apart(a, b, Relation.DIFFERENT, "would join what a reviewer called different")
         elif clusters.derived(x, y):
-            child, parent = (a, b) if _is_child(clusters.flags[x], clusters.flags[y]) else (b, a)
-            why = f"{child[:12]} is an edited or generated version of {parent[:12]}"
+            made = _is_child(clusters.flags[x], clusters.flags[y])
+            child, parent = ("first", "second") if made else ("second", "first")
+            why = f"the {child} is an edited or generated version of the {parent}"
             yield Apart(a, b, Relation.DERIVED, why)
         else:
             yield Apart(a, b, Relation.CHAIN, f"{joining.told(x, y)} between the two groups match")
@@ -413,9 +420,7 @@ def name_sets(
     here = {member for members in sets for member in members}
     inherited = _inherited(sets, {d: name for d, name in past.items() if _stem(name) in here})
     taken = set(inherited.values())
-    return tuple(
-        inherited.get(n) or _fresh(members, taken) for n, members in enumerate(sets)
-    )
+    return tuple(inherited.get(n) or _fresh(members, taken) for n, members in enumerate(sets))
 
 
 def _inherited(sets: Sequence[Sequence[str]], past: Mapping[str, str]) -> dict[int, str]:
@@ -462,7 +467,7 @@ class Member:
     image: Image
     posted_at: datetime | None = None
     provenance: float = 0.0
-    marks: Mark = field(default=Mark.NONE, compare=False)
+    marks: Mark = Mark.NONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,9 @@ from curate.stages import Identity, record_run
 from curate.work import Progress, Silent
 from curate.workspace import Workspace
 from schemas.errors import InputError
-from schemas.labels import MatchKind, Word
+from schemas.labels import Direction, MatchKind, Word
 from schemas.policy import DedupePolicy
-from schemas.records import Group, Image, Kinship, Match
+from schemas.records import Evidence, Group, Image, Kinship, Match
 
 STAGE = "dedupe/2"
 
@@ -72,6 +72,7 @@ MEMBERS = """
 """What groups are judged by. Only what a file says of itself marks it; an IPTC type such as
 compositeWithTrainedAlgorithmicMedia, or a majority of votes, says that a picture was edited."""
 
+
 @dataclass(frozen=True, slots=True)
 class Hashed:
     """What matching and grouping need to know of one image."""
@@ -109,15 +110,17 @@ def _regroup(workspace: Workspace, found: Sequence[Match] | None) -> dict[str, A
         known = [Match(**row) for row in select(db, MATCHES).to_pylist()]
         members = [_member(row) for row in select(db, MEMBERS).to_pylist()]
         before = {r["digest"]: r["group_id"] for r in select(db, FORMER).to_pylist()}
-    matches = [m for m in known if m.verdict is None] if found is None else found
     reviewed = [m for m in known if m.verdict is not None]
+    said = {(m.a, m.b, m.kind) for m in reviewed}
+    fresh = known if found is None else found
+    matches = [m for m in fresh if (m.a, m.b, m.kind) not in said]
     policy = workspace.policy.dedupe
     grouped = group_images(members, [*matches, *reviewed], policy, before)
     identity = Identity(STAGE, _parameters(policy), _digest(grouped))
     groups, kinship = grouped.rows(identity.run_id)
     counts = {
         "images": len(members),
-        "matches": len(matches),
+        "matches": len(_pairs([*matches, *reviewed])),
         "groups": len({g.group_id for g in groups if not g.canonical}),
         "apart": len(kinship),
         "unverified": grouped.unverified,
@@ -130,6 +133,12 @@ def _regroup(workspace: Workspace, found: Sequence[Match] | None) -> dict[str, A
         insert(db, "kinship", kinship)
         record_run(db, identity, counts, 0.0)
     return counts
+
+
+def _pairs(matches: Sequence[Match]) -> set[tuple[str, str]]:
+    """The pairs that are the same picture as far as is known."""
+    different = {(m.a, m.b) for m in matches if m.verdict == Word.DIFFERENT}
+    return {(m.a, m.b) for m in matches} - different
 
 
 MATCHES = "SELECT * FROM match ORDER BY a, b, kind"
@@ -253,6 +262,23 @@ def mark(*, camera: bool, generated: bool, edited: bool) -> Mark:
         | (Mark.GENERATED if generated else Mark.NONE)
         | (Mark.EDITED if edited else Mark.NONE)
     )
+
+
+CLAIMLESS = ("tag", "placeholder", "platform-trace")
+"""Kinds of evidence that a file does not carry, or that say nothing of its origin."""
+
+
+def member_of(image: Image, evidence: Iterable[Evidence]) -> Member:
+    """An image as groups judge it, where there is no catalog: `MEMBERS` in a function."""
+    claims = [claim for claim in evidence if claim.kind not in CLAIMLESS]
+    fake = [claim for claim in claims if claim.direction == Direction.FAKE]
+    edited = [claim for claim in fake if "composite" in claim.detail]
+    marks = mark(
+        camera=any(claim.direction == Direction.REAL for claim in claims),
+        generated=len(fake) > len(edited),
+        edited=bool(edited),
+    )
+    return Member(image, None, max((c.strength for c in claims), default=0.0), marks)
 
 
 def review_pairs(

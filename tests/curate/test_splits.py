@@ -105,10 +105,7 @@ def test_a_platform_that_is_held_out_or_unknown_only_tests(candidates):
 
 @given(sets(), sets())
 def test_images_that_come_later_move_nobody(first, later):
-    more = [
-        replace(c, digest=c.digest.replace("0", "f", 1), fidelity=2)
-        for c in later
-    ]
+    more = [replace(c, digest=c.digest.replace("0", "f", 1), fidelity=2) for c in later]
     before, after = place(first), place(first + more)
 
     for digest, p in before.items():
