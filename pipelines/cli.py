@@ -315,7 +315,7 @@ def dedupe(
     from pipelines.judge import need_writable
 
     words = verb.words_of(directory, same, not_same)
-    found = opened(context, workspace) if directory is None else None
+    found: Any = opened(context, workspace) if directory is None else None
     page = report or (found.root if found else Path()) / "dedupe.html"
     need_writable(page)
     with open_engine(engine, workers=workers, scheduler=scheduler) as images, working() as progress:
