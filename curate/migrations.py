@@ -21,7 +21,7 @@ def create_tables(db: duckdb.DuckDBPyConnection) -> None:
         db.execute(table.ddl)
 
 
-VERSIONED = {"group": "dedupe", "label": "label"}
+VERSIONED = {"group": "dedupe", "kinship": "dedupe", "label": "label"}
 """Tables of which every version is kept, and the stage whose newest run says which one is current."""
 
 
@@ -29,6 +29,7 @@ def create_views(db: duckdb.DuckDBPyConnection) -> None:
     """``stored``, every media item whose bytes are here; ``current_<table>`` of each versioned table."""
     db.execute('CREATE OR REPLACE VIEW stored AS SELECT * FROM "fetch" WHERE digest IS NOT NULL')
     for table, stage in VERSIONED.items():
+        db.execute(find(TABLES, table).ddl.replace("TABLE", "TABLE IF NOT EXISTS", 1))
         db.execute(
             f'CREATE OR REPLACE VIEW current_{table} AS SELECT * FROM "{table}" WHERE version = ('  # noqa: S608
             f"SELECT run_id FROM run WHERE starts_with(stage, '{stage}/') "
@@ -73,6 +74,13 @@ def tell_coding_and_pixels(db: duckdb.DuckDBPyConnection) -> None:
     add_columns(db, "image", names)
 
 
+def tell_kinship(db: duckdb.DuckDBPyConnection) -> None:
+    """What matches and is kept apart, where groups come from, and which votes say edited."""
+    add_columns(db, "group", ("formerly",))
+    add_columns(db, "label", ("edited",))
+    create_views(db)  # makes kinship, too
+
+
 def add_columns(db: duckdb.DuckDBPyConnection, table: str, names: Iterable[str]) -> None:
     """Columns of a table that older catalogs lack; they are empty in older rows."""
     for column in find(TABLES, table).columns:
@@ -94,6 +102,7 @@ STEPS: tuple[Step, ...] = (
     tell_conflicts,
     tell_coding_and_pixels,
     keep_thumbnails,
+    tell_kinship,
 )
 
 

@@ -4,12 +4,13 @@ Each posting of an image has a side of its own: a held-out platform tests, and a
 platform is placed by a salted hash of the author's key, so one author is always on one side and adding
 images later moves nobody. An image, and then a whole group of the same picture, goes to the strictest side
 that any of its postings has (test before val before train). Members that would have been on another side are
-dropped with that reason: a twin never crosses.
+dropped with that reason: a twin never crosses. Neither does a relative: groups of one kin (an edit and its
+photo, the ends of a chain of look-alikes) are different pictures and may all be released, on one side.
 """
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.labels import Label, Role, Split
@@ -32,7 +33,7 @@ class Candidate:
     """One image that may be released, with all its postings.
 
     `refused` is a reason found earlier (undecided, does not decode); `fidelity` ranks the renditions of
-    one picture, best first.
+    one picture, best first. `kin` names the groups that stay on one side with this one; empty is none.
     """
 
     digest: str
@@ -41,6 +42,7 @@ class Candidate:
     postings: tuple[Posting, ...]
     refused: str | None = None
     fidelity: int = 0
+    kin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,45 @@ def assign(
     groups: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         groups[candidate.group_id].append(candidate)
+    sides = {group_id: _sides_of(members, roles, policy) for group_id, members in groups.items()}
+    met: dict[str, set[Split]] = defaultdict(set)
+    for group_id, members in groups.items():
+        for member in members:
+            met[_kin(member)] |= {side for side, _, _ in sides[group_id].get(member.digest, ())}
     for group_id in sorted(groups):
         members = sorted(groups[group_id], key=lambda c: (c.fidelity, c.digest))
-        yield from _place_group(members, roles, policy)
+        if _contradicted(members):
+            yield from (Placed(member, None, None, CONFLICT) for member in members)
+        else:
+            strictest = _strictest(set().union(*(met[_kin(m)] for m in members)))
+            yield from _place_group(members, sides[group_id], strictest)
+
+
+CONFLICT = "label-conflict: one picture has both labels"
+"""Why a whole group is left out whose members were given both labels."""
+
+Sides = Mapping[str, list[tuple[Split, Posting, str]]]
+
+
+def _kin(candidate: Candidate) -> str:
+    return candidate.kin or candidate.group_id
+
+
+def _contradicted(members: Iterable[Candidate]) -> bool:
+    return len({c.label for c in members if c.label is not None}) > 1
+
+
+def _strictest(met: Iterable[Split]) -> Split | None:
+    return next((side for side in STRICTEST_FIRST if side in met), None)
+
+
+def _sides_of(
+    members: Sequence[Candidate], roles: Mapping[str, Role], policy: SplitPolicy
+) -> dict[str, list[tuple[Split, Posting, str]]]:
+    """Every side that each member could be on; none of a group that cannot be released."""
+    if _contradicted(members):
+        return {}
+    return {c.digest: list(_sides(c, roles, policy)) for c in members if c.refused is None}
 
 
 def side_of(
@@ -88,21 +126,14 @@ def unit_interval(key: str) -> float:
 
 
 def _place_group(
-    members: list[Candidate], roles: Mapping[str, Role], policy: SplitPolicy
+    members: Sequence[Candidate], sides: Sides, strictest: Split | None
 ) -> Iterator[Placed]:
-    labels = {c.label for c in members if c.refused is None and c.label is not None}
-    if len(labels) > 1:
-        for member in members:
-            yield Placed(member, None, None, "one picture has both labels")
-        return
-    sides = {c.digest: list(_sides(c, roles, policy)) for c in members if c.refused is None}
-    met = {side for found in sides.values() for side, _, _ in found}
-    strictest = next((s for s in STRICTEST_FIRST if s in met), None)
-    taken: dict[
-        str, str
-    ] = {}  # platform, or "" where the split is not divided by platform -> digest
+    own = _strictest({side for found in sides.values() for side, _, _ in found})
+    elsewhere = "the same picture" if own is strictest else "a related picture"
+    taken: dict[str, str] = {}  # platform, or "" where a split is not divided by platform -> digest
     for member in members:
-        yield _place_member(member, sides.get(member.digest, []), strictest, taken)
+        placed = _place_member(member, sides.get(member.digest, []), strictest, taken)
+        yield placed or Placed(member, None, None, f"{elsewhere} is in {strictest}")
 
 
 def _sides(
@@ -118,12 +149,13 @@ def _place_member(
     sides: list[tuple[Split, Posting, str]],
     strictest: Split | None,
     taken: dict[str, str],
-) -> Placed:
+) -> Placed | None:
+    """Where a member goes; None if it has no posting on the side of its group."""
     if member.refused is not None:
         return Placed(member, None, None, member.refused)
     fitting = [(posting, why) for side, posting, why in sides if side is strictest]
     if not fitting:
-        return Placed(member, None, None, f"the same picture is in {strictest}")
+        return None
     for posting, why in fitting:
         slot = posting.platform if strictest is Split.TEST else ""
         if slot not in taken:

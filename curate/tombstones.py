@@ -103,7 +103,7 @@ OF_DIGESTS = (
     "image", "evidence", "fingerprint", "thumbnail", "group", "task", "annotation", "label",
     "release_item", "score",
 )  # fmt: skip
-"""Tables with a row per picture, beside `match`, which has one per pair."""
+"""Tables with a row per picture, beside `match` and `kinship`, which have one per pair."""
 
 STATEMENTS = (
     'DELETE FROM media WHERE (platform, post_id, "position") IN (FROM gone_media)',
@@ -112,7 +112,10 @@ STATEMENTS = (
     """DELETE FROM evidence WHERE kind = 'tag'
        AND regexp_replace(origin, '#[^#]*$', '') IN (SELECT platform || '/' || post_id FROM gone_post)""",
     *(f'DELETE FROM "{t}" WHERE digest IN (FROM gone_digest)' for t in OF_DIGESTS),  # noqa: S608
-    "DELETE FROM match WHERE a IN (FROM gone_digest) OR b IN (FROM gone_digest)",
+    *(
+        f"DELETE FROM {t} WHERE a IN (FROM gone_digest) OR b IN (FROM gone_digest)"  # noqa: S608
+        for t in ("match", "kinship")
+    ),
     # a picture that others show too is released as one of their posts, on the same platform only
     """UPDATE release_item SET post_id = (
            SELECT min(s.post_id) FROM stored s

@@ -18,7 +18,7 @@ from schemas.labels import VOTES, Choice, Label
 from schemas.policy import LabelingPolicy
 from schemas.records import Annotation, Verdict
 
-METHOD = "majority/1"
+METHOD = "majority/2"
 """Name and version of the rule; raise the version whenever a verdict could come out differently."""
 
 AGAINST = (Choice.EDITED, Choice.NOT_A_PHOTO)
@@ -71,6 +71,7 @@ def _decide(
         agreement=share,
         method=f"{METHOD} min_votes={policy.min_votes} min_agreement={policy.min_agreement:g}",
         why=f"{_told(counts)}: {objection or _won(winner, share)}",
+        edited=counts[Choice.EDITED] > max(fake, real),
     )
 
 

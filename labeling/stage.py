@@ -18,19 +18,34 @@ BATCH = 2000
 """Tasks per commit."""
 
 TO_LABEL = """
-    SELECT i.digest, i.format FROM image i
-    LEFT JOIN current_group g ON g.digest = i.digest
-    WHERE i.error IS NULL
-    QUALIFY row_number() OVER (
-        PARTITION BY coalesce(g.group_id, i.digest)
-        ORDER BY i.digest IN (SELECT digest FROM task) DESC, coalesce(g.canonical, true) DESC, i.digest
-    ) = 1
-    ORDER BY hash(i.digest), i.digest
+    WITH known AS (
+        SELECT i.digest, i.format, coalesce(g.group_id, i.digest) AS group_id,
+               coalesce(g.canonical, true) AS canonical, l.decision,
+               i.digest IN (SELECT digest FROM task) AS shown
+        FROM image i
+        LEFT JOIN current_group g ON g.digest = i.digest
+        LEFT JOIN current_label l ON l.digest = i.digest
+        WHERE i.error IS NULL
+    ), weighed AS (
+        SELECT *, count(DISTINCT decision) OVER (PARTITION BY group_id) > 1 AS conflict,
+               row_number() OVER (
+                   PARTITION BY group_id ORDER BY shown DESC, canonical DESC, digest) = 1 AS chosen
+        FROM known
+    )
+    SELECT digest, format FROM weighed WHERE CASE WHEN conflict THEN decision IS NOT NULL ELSE chosen END
+    ORDER BY conflict DESC, hash(digest), digest
 """
-"""One image per picture, in an order that tells annotators nothing.
+"""One image per picture, in an order that tells annotators nothing but what is wanted first.
 
 The rendition that has a task stays the one that is shown, also when a better copy turns up later: its
-votes hold for the whole group.
+votes hold for the whole group. First come the pictures whose copies were given both labels; of such a
+picture every copy that has a label is shown, as any of the votes may be the wrong one.
+"""
+
+CONFLICTS = """
+    SELECT count(*) AS n FROM (
+        SELECT g.group_id FROM current_group g JOIN current_label l USING (digest)
+        GROUP BY g.group_id HAVING count(DISTINCT l.decision) > 1)
 """
 
 ALL = "SELECT * FROM annotation ORDER BY annotation_id, revision"
@@ -48,7 +63,7 @@ class Intake:
 
 
 def images_to_label(workspace: Workspace) -> list[dict[str, Any]]:
-    """Digest and format of every image that people should see: one per picture, decodable."""
+    """Digest and format of every decodable image that people should see, the most wanted first."""
     return workspace.catalog.rows(TO_LABEL)
 
 
@@ -114,7 +129,8 @@ def label_status(workspace: Workspace) -> dict[str, Any]:
             "SELECT count(*) FILTER (decision = 0) AS real, count(*) FILTER (decision = 1) AS fake, "
             "count(*) FILTER (decision IS NULL) AS undecided FROM current_label",
         ).to_pylist()[0]
-    return {"images": to_label, "tasks": pushed, **votes, **decided}
+        conflicts = select(db, CONFLICTS)["n"][0].as_py()
+    return {"images": to_label, "tasks": pushed, **votes, **decided, "conflicts": conflicts}
 
 
 def _take(

@@ -267,6 +267,16 @@ def probe(
     show(result, examine.probe_lines(result), as_json)
 
 
+Pair = Annotated[
+    tuple[str, str] | None,
+    typer.Option("--same", metavar="A B", help="Remember: these two images are one picture."),
+]
+OtherPair = Annotated[
+    tuple[str, str] | None,
+    typer.Option("--not-same", metavar="A B", help="Remember: these two images are not."),
+]
+
+
 @app.command()
 def dedupe(
     context: typer.Context,
@@ -276,6 +286,18 @@ def dedupe(
     distance: Annotated[
         int, typer.Option("--distance", min=0, max=16, help="Bits, on a folder.")
     ] = 8,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against", metavar="DIR|TABLE", help="A benchmark, or a table of its hashes."
+        ),
+    ] = None,
+    same: Pair = None,
+    not_same: OtherPair = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE", help="Where the page goes; default: dedupe.html."),
+    ] = None,
     workers: Workers = None,
     engine: EngineName = "local",
     scheduler: Scheduler = None,
@@ -284,18 +306,27 @@ def dedupe(
 ) -> None:
     """Find copies of a picture, in the workspace or a folder.
 
-    Example: wildrf dedupe photos/ --json
-    """
-    from pipelines import examine
-    from pipelines.engines import open_engine
+    Exit code 1 if --against was given and one of its images is here.
 
-    if directory is not None:
-        with open_engine(engine, workers=workers, scheduler=scheduler) as images:
-            result = examine.dedupe_folder(directory, images, distance)
-    else:
-        with working() as progress:
-            result = examine.dedupe_workspace(opened(context, workspace), progress)
-    show(result, examine.dedupe_lines(result), as_json)
+    Example: wildrf dedupe photos/ --against benchmark/manifest.parquet
+    """
+    from pipelines import dedupe as verb
+    from pipelines.engines import open_engine
+    from pipelines.judge import need_writable
+
+    words = verb.words_of(directory, same, not_same)
+    found: Any = opened(context, workspace) if directory is None else None
+    page = report or (found.root if found else Path()) / "dedupe.html"
+    need_writable(page)
+    with open_engine(engine, workers=workers, scheduler=scheduler) as images, working() as progress:
+        if directory is not None:
+            outcome = verb.dedupe_folder(
+                directory, images, progress, distance_bits=distance, against=against
+            )
+        else:
+            outcome = verb.dedupe_workspace(found, images, progress, against=against, words=words)
+    result = verb.write_page(outcome, page)
+    show(result, verb.lines(result), as_json, passes=verb.passes(result))
 
 
 @app.command()

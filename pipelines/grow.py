@@ -84,5 +84,18 @@ def release(workspace: Workspace, name: str, form: str, progress: Progress) -> d
 
 
 def release_lines(result: dict[str, Any]) -> list[str]:
-    """Where it is."""
-    return [f"{result['images']} images in {result['path']}, root hash {result['root_hash'][:16]}"]
+    """Where it is, and what labels that contradict each other kept out of it."""
+    return [
+        f"{result['images']} images in {result['path']}, root hash {result['root_hash'][:16]}",
+        *conflict_lines(result["conflicts"]),
+    ]
+
+
+def conflict_lines(images: int) -> list[str]:
+    """How many images are blocked by contradicting labels; nothing where there are none."""
+    if not images:
+        return []
+    return [
+        f"blocked {images}: copies of one picture have both labels; `wildrf label push` shows them "
+        "first, `wildrf dedupe --not-same A B` parts pictures that are not one"
+    ]

@@ -242,7 +242,9 @@ def summary(name: str, result: dict[str, Any]) -> str:
 
 def _placed(result: dict[str, Any]) -> str:
     placed = [n for s in result["counts"].values() for cell in s.values() for n in cell.values()]
-    return f"{sum(placed)} images placed, {sum(result['dropped'].values())} left out"
+    blocked = result["dropped"].get("label-conflict", 0)
+    told = f", {blocked} of them as copies of one picture have both labels" if blocked else ""
+    return f"{sum(placed)} images placed, {sum(result['dropped'].values())} left out{told}"
 
 
 def _evaluated(result: dict[str, Any]) -> str:

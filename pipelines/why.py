@@ -30,9 +30,13 @@ QUESTIONS: dict[str, str] = {
         SELECT CASE WHEN a = $digest THEN b ELSE a END AS other, kind, distance, verified, verdict
         FROM match WHERE a = $digest OR b = $digest ORDER BY distance, other""",
     "group": """
-        SELECT g.group_id, g.canonical, g.why, (SELECT list(digest ORDER BY digest)
+        SELECT g.group_id, g.canonical, g.why, g.formerly, (SELECT list(digest ORDER BY digest)
         FROM current_group o WHERE o.group_id = g.group_id) AS members
         FROM current_group g WHERE g.digest = $digest""",
+    "apart": """
+        SELECT CASE WHEN a = $digest THEN b ELSE a END AS other, relation, why,
+               CASE WHEN a = $digest THEN 'first' ELSE 'second' END AS this_is
+        FROM current_kinship WHERE a = $digest OR b = $digest ORDER BY relation, other""",
     "annotations": 'SELECT * FROM annotation WHERE digest = $digest ORDER BY "at", annotation_id',
     "label": "SELECT posterior, decision, votes, agreement, method, why FROM current_label "
     "WHERE digest = $digest",

@@ -68,3 +68,20 @@ class MatchKind(StrEnum):
     MIRROR = "mirror"
     ROTATION = "rotation"
     OVERLAY = "overlay"
+    REVIEWED = "reviewed"
+    """No hash found it; a reviewer said so."""
+
+
+class Word(StrEnum):
+    """What a reviewer can say of two images."""
+
+    SAME = "same"
+    DIFFERENT = "different"
+
+
+class Relation(StrEnum):
+    """Why two images that match are in different groups all the same."""
+
+    CHAIN = "chain"
+    DERIVED = "derived"
+    DIFFERENT = "different"

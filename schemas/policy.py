@@ -24,6 +24,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 TagSource = Literal["hashtag", "community", "flair", "title", "text"]
 
 
+Criterion = Literal["fidelity", "provenance", "earliest"]
+
+
 @dataclass(frozen=True, slots=True)
 class PlatformPolicy:
     """What one platform is for: `train` images may be trained on, `held-out` ones only test.
@@ -134,10 +137,17 @@ class ProbePolicy:
 
 @dataclass(frozen=True, slots=True)
 class DedupePolicy:
-    """When two images are the same picture: Hamming distance of their 64-bit pHash."""
+    """When two images are the same picture, and which of them stands for it.
+
+    `distance_bits` is the Hamming distance of their 64-bit pHash; a match whose score is below `verified`
+    joins nothing. `canonical` is asked in order: fidelity (pixels, then lossless or JPEG quality, then
+    bytes), provenance (the strongest claim of origin in the file), earliest (first post).
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     distance_bits: Annotated[int, Field(ge=0, le=16)] = 8
+    verified: Fraction = 0.5
+    canonical: tuple[Criterion, ...] = ("fidelity", "provenance", "earliest")
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,9 +238,23 @@ class Group:
 
     version: str = column("digest of the whole grouping", key=True)
     digest: str = column("the image", key=True)
-    group_id: str = column("the group: smallest digest it was made with")
+    group_id: str = column("the group: smallest digest it was made with; kept while it grows")
     canonical: bool = column("the member that stands for the group")
     why: str = column("why this member is canonical, or not")
+    formerly: str | None = column(
+        "the group of several that it was in before, where that was merged or split", default=None
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Kinship:
+    """Two images that match and are in different groups all the same; `a` < `b`."""
+
+    version: str = column("the grouping that decided it", key=True)
+    a: str = column("digest", key=True)
+    b: str = column("digest", key=True)
+    relation: str = column("chain, derived or different")
+    why: str = column("one line: why the match joins nothing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +294,7 @@ class Verdict:
     agreement: float | None = column("share of the votes for the decision")
     method: str = column("how the votes were combined")
     why: str = column("one line: why this decision, or none")
+    edited: bool | None = column("more say edited than real, and than fake", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +359,7 @@ TABLES: tuple[Table, ...] = (
     table_of(Thumbnail, "thumbnail"),
     table_of(Match, "match"),
     table_of(Group, "group"),
+    table_of(Kinship, "kinship"),
     table_of(Task, "task"),
     table_of(Annotation, "annotation"),
     table_of(Verdict, "label"),

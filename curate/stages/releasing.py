@@ -14,12 +14,14 @@ MANIFEST_ROWS = """
            r.post_id, p.author, p.created_at, p.permalink,
            l.posterior, l.votes, l.agreement,
            i.format, i.width, i.height, i.bytes, i.jpeg_family, i.jpeg_quality_luma,
-           i.jpeg_quality_chroma, i.jpeg_subsampling, i.jpeg_dqt_hash, h.bits AS phash
+           i.jpeg_quality_chroma, i.jpeg_subsampling, i.jpeg_dqt_hash, h.bits AS phash,
+           d.bits AS dhash, i.pixels
     FROM release_item r
     JOIN image i ON i.digest = r.digest
     LEFT JOIN post p ON p.platform = r.platform AND p.post_id = r.post_id
     LEFT JOIN current_label l ON l.digest = r.digest
     LEFT JOIN fingerprint h ON h.digest = r.digest AND h.view = 'phash'
+    LEFT JOIN fingerprint d ON d.digest = r.digest AND d.view = 'dhash'
     WHERE r.name = $name AND r.split IS NOT NULL
     ORDER BY r.path
 """
@@ -49,7 +51,12 @@ def release_catalog(
     place = workspace.releases / name
     place.parent.mkdir(exist_ok=True)
     made = materialise(manifest, workspace.store, place, facts, progress)
-    return {"path": str(made.path), "images": made.images, "root_hash": made.root_hash}
+    return {
+        "path": str(made.path),
+        "images": made.images,
+        "root_hash": made.root_hash,
+        "conflicts": facts["dropped"].get("label-conflict", 0),
+    }
 
 
 def _dropped(workspace: Workspace, name: str) -> dict[str, int]:

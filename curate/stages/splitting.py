@@ -9,9 +9,11 @@ from typing import Any
 import duckdb
 
 from curate.catalog import insert, select
+from curate.groups import kin
 from curate.splits import Candidate, Placed, Posting, assign
 from curate.stages import digest_of
 from curate.stages.grouping import STAGE as DEDUPE
+from curate.stages.grouping import regroup_catalog
 from curate.workspace import Workspace
 from schemas.errors import InputError
 from schemas.labels import Label, Role
@@ -30,6 +32,13 @@ CANDIDATES = """
     LEFT JOIN current_label l ON l.digest = i.digest
     ORDER BY i.digest
 """
+
+RELATED = """
+    SELECT a, b FROM current_kinship
+    UNION SELECT a, b FROM match WHERE verdict = 'different'
+    ORDER BY a, b
+"""
+"""Pairs that are not one picture and look like it, or come from it: they stay on one side."""
 
 POSTINGS = """
     SELECT DISTINCT f.digest, p.platform, p.post_id, p.author
@@ -51,6 +60,7 @@ def split_catalog(workspace: Workspace, name: str) -> dict[str, Any]:
         raise InputError(
             f"{name!r} cannot name a release; use letters, digits, dot, dash, underscore"
         )
+    regroup_catalog(workspace)  # votes and reviewers' words may have come since dedupe
     with workspace.catalog.reading() as db:
         items, versions = _items(db, workspace, name)
     parameters = _parameters(workspace)
@@ -92,7 +102,7 @@ def tally(items: list[ReleaseItem]) -> dict[str, Any]:
 
 def _reason(why: str) -> str:
     """The reason without the image it names, so that equal reasons are counted together."""
-    for head in ("same picture", "undecided", "does not decode"):
+    for head in ("same picture", "undecided", "does not decode", "label-conflict"):
         if why.startswith(head):
             return head
     return why
@@ -107,12 +117,16 @@ def _items(
     rows = select(db, CANDIDATES).to_pylist()
     formats = {row["digest"]: row["format"] for row in rows}
     roles = {p: rule.role for p, rule in workspace.policy.platforms.items()}
-    placed = assign(_candidates(rows, postings), roles, workspace.policy.split)
+    related = [(row["a"], row["b"]) for row in select(db, RELATED).to_pylist()]
+    kin_of = kin({row["digest"]: row["group_id"] for row in rows}, related)
+    placed = assign(_candidates(rows, postings, kin_of), roles, workspace.policy.split)
     items = [_item(name, p, formats[p.candidate.digest], roles) for p in placed]
     return sorted(items, key=lambda i: i.digest), _versions(db)
 
 
-def _candidates(rows: list[dict[str, Any]], postings: dict[str, list[Posting]]) -> list[Candidate]:
+def _candidates(
+    rows: list[dict[str, Any]], postings: dict[str, list[Posting]], kin_of: dict[str, str]
+) -> list[Candidate]:
     verdicts: dict[str, set[int]] = defaultdict(set)
     for row in rows:
         if row["decision"] is not None:
@@ -125,6 +139,7 @@ def _candidates(rows: list[dict[str, Any]], postings: dict[str, list[Posting]]) 
             postings=tuple(postings[row["digest"]]),
             refused=_refused(row, verdicts[row["group_id"]], bool(postings[row["digest"]])),
             fidelity=0 if row["canonical"] else 1,
+            kin=kin_of[row["group_id"]],
         )
         for row in rows
     ]

@@ -76,7 +76,7 @@ SIDES = ("real", "fake")
 REASONS = {
     "same picture": "another copy of the same picture stands for it",
     "undecided": "the votes do not decide",
-    "one picture has both labels": "its copies were given both labels",
+    "label-conflict": "its copies were given both labels",
 }
 """Why an image is left out, in more words than the stage has."""
 

@@ -1,6 +1,7 @@
 """Whole groups, one side per author, nobody moves when the set grows."""
 
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -24,17 +25,19 @@ postings = st.builds(
 @st.composite
 def sets(draw):
     """Images with random groups, labels and postings."""
-    size = draw(st.integers(1, 30))
+    groups = draw(st.lists(st.integers(0, 12), min_size=1, max_size=30))
+    kin = draw(st.lists(st.sampled_from(["", "k1", "k2"]), min_size=13, max_size=13))
     return [
         Candidate(
             digest=f"{n:064x}",
-            group_id=f"g{draw(st.integers(0, 12))}",
+            group_id=f"g{group}",
             label=draw(st.sampled_from([Label.REAL, Label.FAKE])),
             postings=tuple(draw(st.lists(postings, min_size=1, max_size=3))),
             refused=draw(st.sampled_from([None, None, None, "undecided"])),
             fidelity=draw(st.integers(0, 1)),
+            kin=kin[group],
         )
-        for n in range(size)
+        for n, group in enumerate(groups)
     ]
 
 
@@ -63,6 +66,27 @@ def test_no_group_is_on_two_sides(candidates):
 
 
 @given(sets())
+def test_no_kin_is_on_two_sides(candidates):
+    sides = defaultdict(set)
+    for p in place(candidates).values():
+        if p.split is not None and p.candidate.kin:
+            sides[p.candidate.kin].add(p.split)
+
+    assert all(len(found) == 1 for found in sides.values())
+
+
+@given(sets())
+def test_no_group_with_both_labels_is_released(candidates):
+    labels = defaultdict(set)
+    for c in candidates:
+        labels[c.group_id].add(c.label)
+
+    placed = place(candidates).values()
+
+    assert all(len(labels[p.candidate.group_id]) == 1 for p in placed if p.split is not None)
+
+
+@given(sets())
 def test_no_author_is_on_two_sides(candidates):
     sides = defaultdict(set)
     for p in place(candidates).values():
@@ -81,10 +105,7 @@ def test_a_platform_that_is_held_out_or_unknown_only_tests(candidates):
 
 @given(sets(), sets())
 def test_images_that_come_later_move_nobody(first, later):
-    more = [
-        Candidate(c.digest.replace("0", "f", 1), c.group_id, c.label, c.postings, c.refused, 2)
-        for c in later
-    ]
+    more = [replace(c, digest=c.digest.replace("0", "f", 1), fidelity=2) for c in later]
     before, after = place(first), place(first + more)
 
     for digest, p in before.items():
@@ -109,7 +130,7 @@ def test_one_picture_under_both_labels_is_left_out_whole():
     placed = place([image("a", here, group="g"), image("b", here, group="g", label=Label.FAKE)])
 
     assert {p.split for p in placed.values()} == {None}
-    assert {p.why for p in placed.values()} == {"one picture has both labels"}
+    assert {p.why for p in placed.values()} == {"label-conflict: one picture has both labels"}
 
 
 def test_a_copy_on_a_held_out_platform_takes_its_picture_out_of_training():
@@ -124,6 +145,28 @@ def test_a_copy_on_a_held_out_platform_takes_its_picture_out_of_training():
     assert placed["b"].split is Split.TEST
     assert placed["a"].split is None
     assert "the same picture is in test" in placed["a"].why
+
+
+def test_a_label_that_nobody_can_release_still_contradicts():
+    here = Posting("x", "1", "ana")
+    hidden = image("b", group="g", label=Label.FAKE, refused="not posted anywhere we know")
+
+    placed = place([image("a", here, group="g"), hidden])
+
+    assert placed["a"].split is None
+
+
+def test_an_edit_and_its_photo_are_both_released_on_the_stricter_side():
+    author = next(f"a{n}" for n in range(99) if unit_interval(f"wildrf/reddit/a{n}") > 0.5)
+    photo = image("a", Posting("x", "2", "bo"))
+    edit = image("b", Posting("x", "3", "cy"), label=Label.FAKE)
+    taught = image("c", Posting("reddit", "1", author), label=Label.FAKE)
+
+    placed = place([replace(one, kin="k") for one in (photo, edit, taught)])
+
+    assert {placed[x].split for x in "ab"} == {Split.TEST}
+    assert placed["c"].split is None
+    assert placed["c"].why == "a related picture is in test"
 
 
 def test_of_several_renditions_in_one_place_the_best_stays():

@@ -153,7 +153,8 @@ def grown(wildrf, tmp_path_factory):
     told["evaluate"] = wildrf("evaluate", run, release, "--device", "cpu", "--json")
     told["predict"] = wildrf("predict", run, release / "val", "--device", "cpu", "--json")
     told["probe folder"] = wildrf("probe", release / "val", "--workers", 1, "--json")
-    told["dedupe folder"] = wildrf("dedupe", release, "--workers", 1, "--json")
+    copies = root / "copies.html"
+    told["dedupe folder"] = wildrf("dedupe", release, "--report", copies, "--workers", 1, "--json")
     told["check folder"] = wildrf("check", release, "--workers", 1, "--json")
     page = root / "folder.html"
     told["audit folder"] = wildrf("audit", release, "--report", page, "--workers", 1, "--json")
