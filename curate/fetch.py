@@ -110,9 +110,10 @@ class _Crew:
     One interpreter runs one thread at a time, and threads that crowd it cost more than they bring.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, worked: Callable[[], float] = time.process_time) -> None:
         self.most, self.size, self.at_work = most, min(START, most), 0
-        self._since, self._worked, self._full = time.monotonic(), time.process_time(), False
+        self._clock = worked
+        self._since, self._worked, self._full = time.monotonic(), worked(), False
 
     def has_room(self, now: float) -> bool:
         """Whether another worker may begin now. Slow answers hold nobody up while the processor has time."""
@@ -131,7 +132,7 @@ class _Crew:
 
     def _is_full(self, now: float) -> bool:
         if now - self._since >= SAMPLE_S:
-            worked = time.process_time()
+            worked = self._clock()
             self._full = worked - self._worked > FULL * (now - self._since)
             self._since, self._worked = now, worked
         return self._full
@@ -165,7 +166,7 @@ class _Run:
         self._news = threading.Condition(lock)
         self._done: list[Fetch] = []
         self._batch = 1
-        self._unfinished = self._idle = 0
+        self._unfinished = self._idle = self._looking = 0
         self._all_fed = self._over = False
         self._error: BaseException | None = None
 
@@ -275,16 +276,32 @@ class _Run:
                 room = not self._turns.ready or self._crew.has_room(now)
                 if room and (taken := self._turns.next(now)):
                     self._crew.at_work += 1
-                    if self._idle and (self._turns.ready or self._turns.wait(now) is not None):
-                        # there is more than one can take, or somebody has to be there when its time comes
+                    if self._wants_another(now):
                         self._work.notify()
                     return taken
-                self._idle += 1
-                if not self._all_fed:
-                    self._news.notify()
-                self._work.wait(self._turns.wait(now) if room else SAMPLE_S)
-                self._idle -= 1
+                self._rest(None if room else SAMPLE_S, now)
         return None
+
+    def _wants_another(self, now: float) -> bool:
+        """Whether one who rests is to look at the lines, too.
+
+        There is more than one can take, or somebody has to be there when its time comes. Where the crew is
+        full, one that looks now and then is enough: to wake a thread costs as much as a small answer.
+        """
+        if not self._idle or not (self._turns.ready or self._turns.wait(now) is not None):
+            return False
+        return not self._looking or self._crew.at_work < self._crew.size
+
+    def _rest(self, seconds: float | None, now: float) -> None:
+        """Wait to be woken: until it is time for something, or for so many seconds as the crew is full."""
+        looks = seconds is not None
+        self._idle += 1
+        self._looking += looks
+        if not self._all_fed:
+            self._news.notify()
+        self._work.wait(seconds if looks else self._turns.wait(now))
+        self._looking -= looks
+        self._idle -= 1
 
     def _step(self, host: str, job: _Job) -> None:
         """One try at the first of the job's places."""
