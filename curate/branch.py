@@ -4,8 +4,8 @@ Both are lines of JSON on the standard streams. The first line in says what the 
 is a list of items, sent when it is asked for; `null` is the last. Lines out are a kind and what belongs to
 it: `more` asks for items, `rows` are done, `end` and `error` are the last.
 
-It does not outlive the process that started it: that one's end is the end of the input, which is always being
-read. Ctrl-C is the other's business. Little is imported here: a process that takes long to start is of no help.
+It does not outlive the process that started it: that one's end is the end of the input, which is always
+being read. Ctrl-C is the other's business. Little is imported: what takes long to start is of little help.
 """
 
 import json

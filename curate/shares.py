@@ -2,7 +2,8 @@
 
 What a host asks for (so many at once, a pause, quiet, to be left alone) can be kept exactly only where one
 process asks it. So hosts are dealt out whole, and those that stand for the same item, as its address and its
-fallbacks do, stay together: no item ever has to go on in another process.
+fallbacks do, stay together: no item ever has to go on in another process. What lies in an export is read by
+the process that has it open, and the hosts where such an item may be had otherwise stay there too.
 """
 
 from collections import defaultdict
@@ -77,7 +78,7 @@ class _Share:
 
 
 def dealt(
-    found: Iterable[Crowd], *, processes: int, workers: int, per_host: int, inside: int = 0
+    found: Iterable[Crowd], *, processes: int, workers: int, per_host: int
 ) -> list[frozenset[str]]:
     """The hosts of each further process; the first one keeps all others. Empty where one does it all.
 
@@ -89,21 +90,20 @@ def dealt(
         processes: how many there may be.
         workers: of all processes together.
         per_host: requests in flight at one host.
-        inside: items that lie in exports, which the first process reads.
     """
     held = sorted(found, key=lambda crowd: (-crowd.load, min(crowd.items)))
     alone = _Share(held).rounds(workers, per_host)
     for number in range(min(processes, MOST, workers // per_host), 1, -1):
-        shares = _shares(held, number, inside)
+        shares = _shares(held, number)
         slowest = max(share.rounds(workers // number, per_host) for share in shares)
         if min(share.load for share in shares[1:]) >= WORTH and slowest <= SLOWER * alone:
             return [share.hosts for share in shares[1:]]
     return []
 
 
-def _shares(held: Sequence[Crowd], number: int, inside: int) -> list[_Share]:
+def _shares(held: Sequence[Crowd], number: int) -> list[_Share]:
     """The largest first, each to whom has least (https://doi.org/10.1137/0117039)."""
-    shares = [_Share(load=inside), *(_Share() for _ in range(number - 1))]
+    shares = [_Share() for _ in range(number)]
     for crowd in held:
         least = shares[0] if crowd.at_home else min(shares, key=lambda share: share.load)
         least.crowds.append(crowd)

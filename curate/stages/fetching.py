@@ -275,7 +275,6 @@ def _parts(seen: list[dict[str, Any]], policy: FetchPolicy, processes: int) -> l
             processes=processes,
             workers=policy.workers,
             per_host=policy.per_host,
-            inside=sum(row["n"] for row in seen if row["inside"]),
         )  # fmt: skip
     keys = {key: host_of(key) for row in seen for key in row["keys"]} if shares else {}
     theirs = [_Part(hosts, [k for k, h in keys.items() if h in hosts], False) for hosts in shares]
