@@ -20,14 +20,17 @@ from collections.abc import Iterator
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from types import SimpleNamespace
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from curate.download import Downloader, Received, failed
 from curate.fetch import Wanted, fetch_all
 from curate.store import MediaStore
 from schemas.errors import WildrfError
-from schemas.policy import FetchPolicy
 from schemas.records import Fetch, Media
+
+if TYPE_CHECKING:
+    from schemas.policy import FetchPolicy
 
 AHEAD = 2
 """Lists of items that are asked for before they are needed."""
@@ -59,8 +62,10 @@ def _serve(desk: "_Desk") -> dict[str, int]:
     """Fetch what comes in; how many items are left for later, by host."""
     rules = desk.rules
     store = MediaStore.at(rules["media"], Path(rules["base"]))
+    # checked where it comes from; the class itself would load what checks it
+    policy = cast("FetchPolicy", SimpleNamespace(**rules["policy"]))
     later: Counter[str] = Counter()
-    with Downloader(FetchPolicy(**rules["policy"]), honour_opt_out=rules["honour"]) as downloader:
+    with Downloader(policy, honour_opt_out=rules["honour"]) as downloader:
         for rows in fetch_all(
             desk.items(),
             library=_NoExports(),

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakSet
@@ -230,11 +231,8 @@ class CheckedAdapter(HTTPAdapter):
         self, connections: int, maxsize: int, block: bool = False, **kw: Any
     ) -> None:
         """Pools whose connections check before they connect; authorities are loaded once for all."""
-        context = create_urllib3_context()
-        context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
-        context.sslsocket_class = _TLSSocket
         manager = PoolManager(
-            num_pools=connections, maxsize=maxsize, block=block, ssl_context=context, **kw
+            num_pools=connections, maxsize=maxsize, block=block, ssl_context=_context(), **kw
         )
         manager.pool_classes_by_scheme = _pools(self._connect)
         self.poolmanager = manager
@@ -298,6 +296,15 @@ class CheckedAdapter(HTTPAdapter):
     def request_url(self, request: PreparedRequest, proxies: Any) -> str:
         """The path: there are no proxies."""
         return request.path_url
+
+
+@cache
+def _context() -> ssl.SSLContext:
+    """What TLS trusts, the same for all: to read the authorities takes as long as many a download."""
+    context = create_urllib3_context()
+    context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+    context.sslsocket_class = _TLSSocket
+    return context
 
 
 def _pools(connect: Callable[[HTTPConnection], socket.socket]) -> dict[str, type]:

@@ -228,9 +228,19 @@ def _write_file(waiting: str, place: str, data: bytes) -> None:
         try:
             os.rename(waiting, place)
         except FileNotFoundError:
-            os.makedirs(os.path.dirname(place), exist_ok=True)
+            _make_folder(os.path.dirname(place))
             os.rename(waiting, place)
     except OSError:
         with suppress(OSError):
             os.unlink(waiting)
         raise
+
+
+def _make_folder(path: str) -> None:
+    """`os.makedirs`, quicker where the folder above is there or one level is missing."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        os.makedirs(path, exist_ok=True)
