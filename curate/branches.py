@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 LIST = 256
 """Items to a message."""
+LEAVE_S = 5.0
+"""How long a thread that looks items up is waited for; ended in the middle, DuckDB complains at the exit."""
 START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from curate.branch import main; main()"
 
 
@@ -49,6 +52,8 @@ class Branch:
     def __init__(self) -> None:
         self.later: Counter[str] = Counter()
         self.died = False
+        self._left = threading.Event()
+        self._left.set()
         command = [sys.executable, "-P", "-c", START, json.dumps(sys.path)]
         pipe = subprocess.PIPE
         with _no_ctrl_c():
@@ -61,7 +66,22 @@ class Branch:
             StoreError: the media cannot be written.
             RuntimeError: what should not happen; the text is the other's traceback.
         """
-        lists = _lists(items)
+        self._left.clear()
+        try:
+            yield from self._exchange(rules, _lists(items))
+        finally:
+            self._left.set()
+
+    def close(self) -> None:
+        """End the process, at once if it is not done, and see whoever takes its rows leave the catalog."""
+        self._process.kill()
+        self._process.wait()
+        self._left.wait(LEAVE_S)
+        for stream in (self._process.stdin, self._process.stdout):
+            with suppress(OSError):
+                stream.close()  # type: ignore[union-attr]  # both are pipes
+
+    def _exchange(self, rules: dict[str, Any], lists: Iterator[list[Any]]) -> Iterator[list[Fetch]]:
         self._send(rules)
         for kind, what in self._messages():
             if kind == "more":
@@ -75,16 +95,9 @@ class Branch:
                 raise _error(*what)
         self.died = True
 
-    def close(self) -> None:
-        """End the process, at once if it is not done."""
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            with suppress(OSError):
-                stream.close()  # type: ignore[union-attr]  # both are pipes
-
     def _send(self, message: Any) -> None:
-        with suppress(OSError):  # it has died, which is told when what it said has been read
+        # it may have died or been closed, which is told when what it said has been read
+        with suppress(OSError, ValueError):
             self._process.stdin.write(json.dumps(message).encode() + b"\n")  # type: ignore[union-attr]
             self._process.stdin.flush()  # type: ignore[union-attr]
 
