@@ -9,13 +9,15 @@ sends one byte now and then, in its headers or its body, cannot hold a worker.
 
 import http.client
 import ipaddress
+import re
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
@@ -170,14 +172,76 @@ class _TLSSocket(ssl.SSLSocket):
         return super().recv_into(*args, **kw)
 
 
+class _Head(NamedTuple):
+    """The head of an answer, and how many bytes of it there are."""
+
+    size: int
+    status: int
+    reason: str
+    fields: http.client.HTTPMessage
+    length: int
+
+
+_STATUS = re.compile(r"HTTP/1\.1 ([2-5]\d\d)(?: ([ -~]*))?")
+_FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*)")
+_FIELDS = 100
+_LENGTH = re.compile(r"[0-9]{1,18}")
+
+
+def _plain(data: bytes) -> _Head | None:
+    """The head that `data` begins with, if all of it is there and nothing about it is out of the ordinary.
+
+    Ordinary is a body of one known length, on a connection that stays open. For anything else it is None, and
+    the standard library decides.
+    """
+    end = data.find(b"\r\n\r\n")
+    first, *lines = data[: max(end, 0)].decode("latin-1").split("\r\n")
+    told = _STATUS.fullmatch(first)
+    if told is None or len(lines) > _FIELDS or told[1] in ("204", "304"):
+        return None
+    fields = http.client.HTTPMessage()
+    lengths = []
+    for line in lines:
+        field = _FIELD.fullmatch(line)
+        if field is None:
+            return None
+        name, value = field.groups()
+        match name.lower():
+            case "transfer-encoding":
+                return None
+            case "connection" if value.lower() != "keep-alive":
+                return None
+            case "content-length":
+                lengths.append(value)
+        fields[name] = value
+    if len(lengths) != 1 or not _LENGTH.fullmatch(lengths[0]):
+        return None
+    return _Head(end + 4, int(told[1]), (told[2] or "").strip(), fields, int(lengths[0]))
+
+
 class _Response(http.client.HTTPResponse):
     """A response that knows whether more came than its Content-Length announced."""
 
     surplus = False
 
-    def __init__(self, sock: socket.socket, *args: Any, **kw: Any) -> None:
-        super().__init__(sock, *args, **kw)
-        self._socket = sock
+    def __init__(
+        self, sock: socket.socket, debuglevel: int = 0, method: str | None = None, **kw: Any
+    ) -> None:
+        super().__init__(sock, debuglevel, method=method, **kw)
+        self._socket, self._asked = sock, method
+
+    def begin(self) -> None:
+        """Read the head of the answer; the library's way, by its parser for e-mail, is a slow one."""
+        begun = getattr(self, "headers", None) is not None
+        head = None if begun or self._asked != "GET" else _plain(self.fp.peek())
+        if head is None:
+            super().begin()
+            return
+        self.fp.read(head.size)
+        self.version, self.status, self.reason = 11, head.status, head.reason
+        self.code = self.status
+        self.headers = self.msg = head.fields
+        self.length, self.chunked, self.will_close = head.length, False, False
 
     def _close_conn(self) -> None:
         if self.length == 0 and self.fp is not None:
@@ -230,11 +294,8 @@ class CheckedAdapter(HTTPAdapter):
         self, connections: int, maxsize: int, block: bool = False, **kw: Any
     ) -> None:
         """Pools whose connections check before they connect; authorities are loaded once for all."""
-        context = create_urllib3_context()
-        context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
-        context.sslsocket_class = _TLSSocket
         manager = PoolManager(
-            num_pools=connections, maxsize=maxsize, block=block, ssl_context=context, **kw
+            num_pools=connections, maxsize=maxsize, block=block, ssl_context=_context(), **kw
         )
         manager.pool_classes_by_scheme = _pools(self._connect)
         self.poolmanager = manager
@@ -298,6 +359,15 @@ class CheckedAdapter(HTTPAdapter):
     def request_url(self, request: PreparedRequest, proxies: Any) -> str:
         """The path: there are no proxies."""
         return request.path_url
+
+
+@cache
+def _context() -> ssl.SSLContext:
+    """What TLS trusts, the same for all: to read the authorities takes as long as many a download."""
+    context = create_urllib3_context()
+    context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+    context.sslsocket_class = _TLSSocket
+    return context
 
 
 def _pools(connect: Callable[[HTTPConnection], socket.socket]) -> dict[str, type]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
@@ -36,7 +37,9 @@ from curate.connect import (
     time_limit,
 )
 from curate.placeholders import is_placeholder, is_placeholder_url
-from schemas.policy import FetchPolicy
+
+if TYPE_CHECKING:
+    from schemas.policy import FetchPolicy
 
 MAX_REDIRECTS = 5
 CHUNK = 1 << 17
@@ -126,7 +129,7 @@ class Downloader:
 
     def __init__(
         self,
-        policy: FetchPolicy,
+        policy: "FetchPolicy",
         *,
         honour_opt_out: bool = True,
         resolver: Resolver = resolve,
@@ -250,7 +253,7 @@ class Downloader:
         self, response: BaseHTTPResponse, deadline: float, held: bytes
     ) -> tuple[bytes, str | None]:
         """`held` and the body as it comes over the wire, and what broke it off."""
-        parts, size = [held], len(held)
+        parts, size = [held] if held else [], len(held)  # one part alone is not copied
         stated = _length(response)
         end = None if stated is None else size + stated
         try:

@@ -12,15 +12,14 @@ the others.
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from curate.download import PASSING, Downloader, Received, failed
 from curate.hosts import FIRST_WAIT_S, Turns
-from curate.members import Library
 from schemas.records import Fetch, Media
 
 AHEAD = 256
@@ -45,6 +44,13 @@ class Wanted(NamedTuple):
     attempt: int = 1
 
 
+class Exports(Protocol):
+    """Where items lie that came with an export."""
+
+    def read(self, item: Media) -> Received:
+        """The bytes of an item's member, or what was wrong."""
+
+
 class Place(NamedTuple):
     """One place an item can be had from; `url` None is the export."""
 
@@ -56,18 +62,19 @@ def places_of(item: Media) -> list[Place]:
     """Where an item can be had, best first."""
     found = [] if item.member is None else [Place(f"export:{item.source_id}", None)]
     urls = dict.fromkeys(url for url in (item.url, *item.fallback_urls) if url)
-    return found + [Place(_host(url), url) for url in urls]
+    return found + [Place(host_of(url), url) for url in urls]
 
 
 def fetch_all(
     wanted: Iterable[Wanted],
     *,
-    library: Library,
+    library: Exports,
     downloader: Downloader,
     put: Callable[[bytes], str | None],
     batch: int = 500,
     every_s: float = 5.0,
     later: Counter[str] | None = None,
+    beside: Iterable[Iterable[list[Fetch]]] = (),
 ) -> Iterator[list[Fetch]]:
     """One row per item as it is done, in lists of at most `batch`, made by `policy.workers` threads.
 
@@ -79,9 +86,10 @@ def fetch_all(
         batch: rows to a list.
         every_s: a list that does not fill is given after so many seconds.
         later: counts, by host, the items that are left for another run.
+        beside: rows that are made elsewhere, each waited for in a thread of its own, and told among ours.
     """
     run = _Run(iter(wanted), library, downloader, put, Counter() if later is None else later)
-    return run.rows(batch, every_s)
+    return run.rows(batch, every_s, list(beside))
 
 
 @dataclass(slots=True)
@@ -102,9 +110,10 @@ class _Crew:
     One interpreter runs one thread at a time, and threads that crowd it cost more than they bring.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, worked: Callable[[], float] = time.process_time) -> None:
         self.most, self.size, self.at_work = most, min(START, most), 0
-        self._since, self._worked, self._full = time.monotonic(), time.process_time(), False
+        self._clock = worked
+        self._since, self._worked, self._full = time.monotonic(), worked(), False
 
     def has_room(self, now: float) -> bool:
         """Whether another worker may begin now. Slow answers hold nobody up while the processor has time."""
@@ -123,7 +132,7 @@ class _Crew:
 
     def _is_full(self, now: float) -> bool:
         if now - self._since >= SAMPLE_S:
-            worked = time.process_time()
+            worked = self._clock()
             self._full = worked - self._worked > FULL * (now - self._since)
             self._since, self._worked = now, worked
         return self._full
@@ -135,7 +144,7 @@ class _Run:
     def __init__(
         self,
         wanted: Iterator[Wanted],
-        library: Library,
+        library: Exports,
         downloader: Downloader,
         put: Callable[[bytes], str | None],
         later: Counter[str],
@@ -157,17 +166,24 @@ class _Run:
         self._news = threading.Condition(lock)
         self._done: list[Fetch] = []
         self._batch = 1
-        self._unfinished = self._idle = 0
+        self._unfinished = self._idle = self._looking = 0
         self._all_fed = self._over = False
         self._error: BaseException | None = None
 
-    def rows(self, batch: int, every_s: float) -> Iterator[list[Fetch]]:
+    def rows(
+        self, batch: int, every_s: float, beside: Sequence[Iterable[list[Fetch]]]
+    ) -> Iterator[list[Fetch]]:
         """See `fetch_all`."""
         self._batch = batch
+        self._unfinished = len(beside)
         workers = [
             threading.Thread(target=self._labour, name=f"fetch-{n}", daemon=True)
             for n in range(self._policy.workers)
         ]
+        for n, other in enumerate(beside):
+            threading.Thread(
+                target=self._attend, args=(other,), name=f"beside-{n}", daemon=True
+            ).start()
         try:
             for worker in workers:
                 worker.start()
@@ -223,6 +239,24 @@ class _Run:
             if worker.ident is not None:
                 worker.join(max(0.0, deadline - time.monotonic()))
 
+    def _attend(self, other: Iterable[list[Fetch]]) -> None:
+        """Take the rows of another fetch, to its end, among ours."""
+        try:
+            for rows in other:
+                with self._lock:
+                    self._done += rows
+                    self._news.notify()
+        except BaseException as error:
+            self._fail(error)
+        with self._lock:
+            self._unfinished -= 1
+            self._news.notify()
+
+    def _fail(self, error: BaseException) -> None:
+        with self._lock:
+            self._error = self._error or error
+            self._news.notify()
+
     # ------------------------------------------------------------ in the workers
 
     def _labour(self) -> None:
@@ -232,9 +266,7 @@ class _Run:
                 with self._lock:
                     self._crew.at_work -= 1
         except BaseException as error:
-            with self._lock:
-                self._error = self._error or error
-                self._news.notify()
+            self._fail(error)
 
     def _taken(self) -> tuple[str, _Job] | None:
         """The next work, waited for; None when the run is over."""
@@ -244,16 +276,32 @@ class _Run:
                 room = not self._turns.ready or self._crew.has_room(now)
                 if room and (taken := self._turns.next(now)):
                     self._crew.at_work += 1
-                    if self._idle and (self._turns.ready or self._turns.wait(now) is not None):
-                        # there is more than one can take, or somebody has to be there when its time comes
+                    if self._wants_another(now):
                         self._work.notify()
                     return taken
-                self._idle += 1
-                if not self._all_fed:
-                    self._news.notify()
-                self._work.wait(self._turns.wait(now) if room else SAMPLE_S)
-                self._idle -= 1
+                self._rest(None if room else SAMPLE_S, now)
         return None
+
+    def _wants_another(self, now: float) -> bool:
+        """Whether one who rests is to look at the lines, too.
+
+        There is more than one can take, or somebody has to be there when its time comes. Where the crew is
+        full, one that looks now and then is enough: to wake a thread costs as much as a small answer.
+        """
+        if not self._idle or not (self._turns.ready or self._turns.wait(now) is not None):
+            return False
+        return not self._looking or self._crew.at_work < self._crew.size
+
+    def _rest(self, seconds: float | None, now: float) -> None:
+        """Wait to be woken: until it is time for something, or for so many seconds as the crew is full."""
+        looks = seconds is not None
+        self._idle += 1
+        self._looking += looks
+        if not self._all_fed:
+            self._news.notify()
+        self._work.wait(seconds if looks else self._turns.wait(now))
+        self._looking -= looks
+        self._idle -= 1
 
     def _step(self, host: str, job: _Job) -> None:
         """One try at the first of the job's places."""
@@ -288,7 +336,7 @@ class _Run:
     def _note(self, host: str, received: Received, began: float, now: float) -> None:
         """What an answer says of its host, and of the host whose line led there."""
         asked = received.retry_after
-        for name in {host, _host(received.url)} if received.status else {host}:
+        for name in {host, host_of(received.url)} if received.status else {host}:
             if received.status == 429 or (received.status == 503 and asked):
                 self._turns.busy(name, now, began, asked)
             elif received.status:
@@ -379,7 +427,7 @@ def _row(job: _Job, received: Received, digest: str | None) -> Fetch:
     )
 
 
-def _host(url: str) -> str:
+def host_of(url: str) -> str:
     """The host of a URL, whose line it waits in; one for all that have none."""
     try:
         return urlsplit(url).hostname or ""

@@ -10,15 +10,18 @@ import os
 import platform
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import cached_property
 from itertools import count
 from pathlib import Path
-
-from pyarrow import fs
+from typing import TYPE_CHECKING
 
 from schemas.errors import DigestMismatch, StoreError
+
+if TYPE_CHECKING:  # loading it takes longer than many a command, and local bytes need none of it
+    from pyarrow import fs
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +35,12 @@ _URI = re.compile(r"[a-z][a-z0-9+.-]+://")
 
 
 class MediaStore:
-    """The media of one workspace."""
+    """The media of one workspace; without a filesystem given, in a local folder."""
 
-    def __init__(self, filesystem: fs.FileSystem, root: str) -> None:
-        self.filesystem = filesystem
+    def __init__(self, filesystem: "fs.FileSystem | None", root: str) -> None:
         self.root = root.rstrip("/")
-        self._local = isinstance(filesystem, fs.LocalFileSystem)
+        self._given = filesystem
+        self._local = filesystem is None or filesystem.type_name == "local"
         self._mark, self._numbers = secrets.token_hex(4), count()
 
     @classmethod
@@ -48,7 +51,9 @@ class MediaStore:
             StoreError: if the URI names a filesystem that cannot be opened.
         """
         if not _URI.match(place):
-            return cls(fs.LocalFileSystem(), str(base / place))
+            return cls(None, str(base / place))
+        from pyarrow import fs
+
         try:
             filesystem, root = fs.FileSystem.from_uri(place)
         except (OSError, ValueError) as error:
@@ -58,11 +63,25 @@ class MediaStore:
             ) from error
         return cls(filesystem, root)
 
+    @cached_property
+    def filesystem(self) -> "fs.FileSystem":
+        """Where the bytes are."""
+        from pyarrow import fs
+
+        return fs.LocalFileSystem() if self._given is None else self._given
+
     def put(self, data: bytes) -> str:
         """Keep `data` and return its digest; bytes that are already here are not written again."""
         digest = hashlib.sha256(data).hexdigest()
-        if not self.has(digest):
-            self._write(digest, data)
+        self._keep(digest, data)
+        return digest
+
+    def put_unless(self, refused: Container[str], data: bytes) -> str | None:
+        """The same, but what has one of the `refused` digests is not kept, and gives None."""
+        digest = hashlib.sha256(data).hexdigest()
+        if digest in refused:
+            return None
+        self._keep(digest, data)
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -96,6 +115,8 @@ class MediaStore:
         """Whether `digest` is here."""
         if self._local:
             return os.path.isfile(self.path(digest))
+        from pyarrow import fs
+
         info = self.filesystem.get_file_info(self.path(digest))
         return bool(info.type == fs.FileType.File)
 
@@ -111,18 +132,20 @@ class MediaStore:
 
     def local_path(self, digest: str) -> Path | None:
         """The path of `digest` on this machine, None where the store is not a local folder."""
-        if not isinstance(self.filesystem, fs.LocalFileSystem):
-            return None
-        return Path(self.path(digest))
+        return Path(self.path(digest)) if self._local else None
 
     def digests(self) -> Iterator[str]:
         """Every digest in the store, in order."""
+        from pyarrow import fs
+
         selector = fs.FileSelector(self.root, allow_not_found=True, recursive=True)
         names = (i.base_name for i in self.filesystem.get_file_info(selector) if i.is_file)
         yield from sorted(name for name in names if _DIGEST.fullmatch(name))
 
     def tidy(self, now: datetime) -> int:
         """Remove what killed processes left half written; how many files that were."""
+        from pyarrow import fs
+
         selector = fs.FileSelector(f"{self.root}/.incoming", allow_not_found=True)
         found = self.filesystem.get_file_info(selector)
         old = now - LEFT_BEHIND
@@ -135,6 +158,10 @@ class MediaStore:
             except OSError as error:  # another process may have been quicker
                 log.info("%s was not removed: %s", path, error)
         return len(stale)
+
+    def _keep(self, digest: str, data: bytes) -> None:
+        if not self.has(digest):
+            self._write(digest, data)
 
     def _write(self, digest: str, data: bytes) -> None:
         place = self.path(digest)
@@ -201,9 +228,19 @@ def _write_file(waiting: str, place: str, data: bytes) -> None:
         try:
             os.rename(waiting, place)
         except FileNotFoundError:
-            os.makedirs(os.path.dirname(place), exist_ok=True)
+            _make_folder(os.path.dirname(place))
             os.rename(waiting, place)
     except OSError:
         with suppress(OSError):
             os.unlink(waiting)
         raise
+
+
+def _make_folder(path: str) -> None:
+    """`os.makedirs`, quicker where the folder above is there or one level is missing."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        os.makedirs(path, exist_ok=True)

@@ -42,6 +42,13 @@ def fetch_lines(result: dict[str, Any]) -> list[str]:
             for host, n in result["later"].items()
         ),
         *(
+            [
+                f"  {result['died']} of the processes that fetched died; run fetch again for what is left"
+            ]
+            if result["died"]
+            else []
+        ),
+        *(
             f"  suspect {one['digest'][:12]}: the same picture under {one['posts']} unrelated posts"
             for one in result["suspects"][:SUSPECTS_SHOWN]
         ),

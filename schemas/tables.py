@@ -5,15 +5,15 @@ project spells out a schema: add a field there, a step in `curate.migrations`, a
 """
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-import numpy as np
-import pyarrow as pa
+if TYPE_CHECKING:  # loading it takes longer than whatever is done with rows that stay rows
+    import pyarrow as pa
 
 UInt64 = Annotated[int, "uint64"]
 """A 64-bit pattern, such as a perceptual hash: stored unsigned."""
@@ -32,23 +32,34 @@ def column(doc: str, *, key: bool = False, volatile: bool = False, default: Any 
 class Kind:
     """How one Python type is stored: Arrow type, DuckDB type, JSON Schema."""
 
-    arrow: pa.DataType
+    of: Callable[[Any], Any]
     duckdb: str
     json: dict[str, Any]
 
+    @property
+    def arrow(self) -> "pa.DataType":
+        """The Arrow type."""
+        import pyarrow
+
+        return self.of(pyarrow)
+
 
 KINDS: dict[Any, Kind] = {
-    str: Kind(pa.string(), "VARCHAR", {"type": "string"}),
-    int: Kind(pa.int64(), "BIGINT", {"type": "integer"}),
-    UInt64: Kind(pa.uint64(), "UBIGINT", {"type": "integer", "minimum": 0}),
-    float: Kind(pa.float64(), "DOUBLE", {"type": "number"}),
-    bytes: Kind(pa.binary(), "BLOB", {"type": "string", "contentEncoding": "base64"}),
-    bool: Kind(pa.bool_(), "BOOLEAN", {"type": "boolean"}),
+    str: Kind(lambda pa: pa.string(), "VARCHAR", {"type": "string"}),
+    int: Kind(lambda pa: pa.int64(), "BIGINT", {"type": "integer"}),
+    UInt64: Kind(lambda pa: pa.uint64(), "UBIGINT", {"type": "integer", "minimum": 0}),
+    float: Kind(lambda pa: pa.float64(), "DOUBLE", {"type": "number"}),
+    bytes: Kind(lambda pa: pa.binary(), "BLOB", {"type": "string", "contentEncoding": "base64"}),
+    bool: Kind(lambda pa: pa.bool_(), "BOOLEAN", {"type": "boolean"}),
     datetime: Kind(
-        pa.timestamp("us", tz="UTC"), "TIMESTAMPTZ", {"type": "string", "format": "date-time"}
+        lambda pa: pa.timestamp("us", tz="UTC"),
+        "TIMESTAMPTZ",
+        {"type": "string", "format": "date-time"},
     ),
     tuple[str, ...]: Kind(
-        pa.list_(pa.string()), "VARCHAR[]", {"type": "array", "items": {"type": "string"}}
+        lambda pa: pa.list_(pa.string()),
+        "VARCHAR[]",
+        {"type": "array", "items": {"type": "string"}},
     ),
 }
 
@@ -80,8 +91,10 @@ class Table:
         return tuple(c.name for c in self.columns if c.key)
 
     @property
-    def arrow(self) -> pa.Schema:
+    def arrow(self) -> "pa.Schema":
         """The Arrow schema; column docs ride along as field metadata."""
+        import pyarrow as pa
+
         return pa.schema(
             [pa.field(c.name, c.kind.arrow, c.nullable, {"doc": c.doc}) for c in self.columns]
         )
@@ -108,13 +121,15 @@ class Table:
             "properties": {c.name: _json_of(c) for c in self.columns},
         }
 
-    def to_arrow(self, rows: Iterable[Any]) -> pa.Table:
+    def to_arrow(self, rows: Iterable[Any]) -> "pa.Table":
         """Rows of this table's class as one Arrow table, in order."""
+        import pyarrow as pa
+
         held = list(rows)
         named = {c.name: [getattr(row, c.name) for row in held] for c in self.columns}
         return pa.Table.from_arrays(self._arrays(named), schema=self.arrow)
 
-    def record_batch(self, columns: Mapping[str, Sequence[Any]]) -> pa.RecordBatch:
+    def record_batch(self, columns: Mapping[str, Sequence[Any]]) -> "pa.RecordBatch":
         """Columns of this table as Arrow, which costs far less than an object per row.
 
         A column may be Arrow already, and then keeps its type: a text that is the same in every row takes
@@ -124,13 +139,17 @@ class Table:
             TypeError: a value is of another type than its column.
             ValueError: one is missing where none may be, or is a text that UTF-8 cannot hold.
         """
+        import pyarrow as pa
+
         arrays = self._arrays(columns)
         for column, held in zip(self.columns, arrays, strict=True):
             if held.null_count and not column.nullable:
                 raise ValueError(f"{self.name}.{column.name} is missing")
         return pa.RecordBatch.from_arrays(arrays, names=[c.name for c in self.columns])
 
-    def _arrays(self, columns: Mapping[str, Any]) -> list[pa.Array]:
+    def _arrays(self, columns: Mapping[str, Any]) -> "list[pa.Array]":
+        import pyarrow as pa
+
         return [
             columns[c.name]
             if isinstance(columns[c.name], pa.Array)
@@ -138,14 +157,16 @@ class Table:
             for c in self.columns
         ]
 
-    def from_arrow(self, table: pa.Table) -> Iterator[Any]:
+    def from_arrow(self, table: "pa.Table") -> Iterator[Any]:
         """The rows of an Arrow table as instances of this table's class."""
+        import pyarrow as pa
+
         lists = {c.name for c in self.columns if pa.types.is_list(c.kind.arrow)}
         for row in table.to_pylist():
             yield self.row(**{k: tuple(v) if k in lists else v for k, v in row.items()})
 
 
-def array_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+def array_of(values: Sequence[Any], kind: "pa.DataType") -> "pa.Array":
     """`pa.array` for the types of `KINDS`; that one loads pandas where it is installed, for 50 MB.
 
     Raises:
@@ -153,6 +174,8 @@ def array_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         OverflowError: a number does not fit.
         ValueError: a text is not what UTF-8 can hold.
     """
+    import pyarrow as pa
+
     missing = values.count(None)
     if missing == len(values):
         return pa.nulls(missing, kind)
@@ -174,21 +197,28 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def _code(kind: pa.DataType) -> str:
+def _code(kind: "pa.DataType") -> str:
     """How the standard library calls a number of this type."""
+    import pyarrow as pa
+
     if pa.types.is_floating(kind):
         return "d"
     return "Q" if pa.types.is_unsigned_integer(kind) else "q"
 
 
 def _of_buffers(
-    values: Sequence[Any], missing: int, kind: pa.DataType, data: pa.Buffer
-) -> pa.Array:
+    values: Sequence[Any], missing: int, kind: "pa.DataType", data: "pa.Buffer"
+) -> "pa.Array":
+    import pyarrow as pa
+
     there = _bits([v is not None for v in values]) if missing else None
     return pa.Array.from_buffers(kind, len(values), [there, data])
 
 
-def _bits(flags: Sequence[bool]) -> pa.Buffer:
+def _bits(flags: Sequence[bool]) -> "pa.Buffer":
+    import numpy as np
+    import pyarrow as pa
+
     return pa.py_buffer(np.packbits(np.array(flags, dtype=np.bool_), bitorder="little").tobytes())
 
 
@@ -198,7 +228,9 @@ def _flag(value: Any) -> bool:
     raise TypeError(f"{value!r} is neither True nor False")
 
 
-def _blobs(values: Sequence[Any]) -> pa.Array:
+def _blobs(values: Sequence[Any]) -> "pa.Array":
+    import pyarrow as pa
+
     for value in values:
         if value is not None and not isinstance(value, bytes):
             raise TypeError(f"{value!r} is not bytes")
@@ -208,7 +240,9 @@ def _blobs(values: Sequence[Any]) -> pa.Array:
     return pa.BinaryArray.from_buffers(pa.binary(), len(values), [there, pa.py_buffer(ends), data])
 
 
-def _strings(values: Sequence[Any]) -> pa.Array:
+def _strings(values: Sequence[Any]) -> "pa.Array":
+    import pyarrow as pa
+
     missing = None in values
     texts = ["" if v is None else v for v in values] if missing else values
     joined = "".join(texts)
@@ -219,8 +253,10 @@ def _strings(values: Sequence[Any]) -> pa.Array:
     return pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(data), there)
 
 
-def _lists(values: Sequence[Any]) -> pa.Array:
+def _lists(values: Sequence[Any]) -> "pa.Array":
     """Lists of texts; a list that is None is told from an empty one."""
+    import pyarrow as pa
+
     sizes = [0 if v is None else len(v) for v in values]
     ends = array("i", accumulate(sizes, initial=0))
     there = _bits([v is not None for v in values]) if None in values else None

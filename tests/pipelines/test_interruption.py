@@ -16,9 +16,13 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from curate.branches import cores
 from curate.catalog import Catalog
+from curate.shares import WORTH
 from curate.simulated import WorldSpec, build_world
 from curate.store import MediaStore
+from curate.workspace import create_workspace
+from schemas.records import Media, Post
 
 POLICY = """
 name = "small"
@@ -328,3 +332,121 @@ def test_the_catalog_answers_while_a_fetch_runs(begun, drip, tmp_path):
     finally:
         fetching.kill()
         fetching.communicate()
+
+
+def many(root: Path, mirrors: dict[str, object], items: int = 2 * WORTH + 200) -> Path:
+    """A workspace with more items than one process fetches alone, in two hosts."""
+    workspace = create_workspace(root)
+    named = ", ".join(f'"{host}" = "{place}"' for host, place in mirrors.items())
+    (root / "wildrf.toml").write_text(f'name = "many"\n[fetch]\nmirrors = {{{named}}}\n')
+    hosts = list(mirrors)
+    workspace.catalog.add("post", [Post("x", str(n), "s", None, None) for n in range(items)])
+    urls = [f"https://{hosts[n % len(hosts)]}/{n}.jpg" for n in range(items)]
+    workspace.catalog.add("media", [Media("x", str(n), 0, "s", url=u) for n, u in enumerate(urls)])
+    return root
+
+
+def processes_of(group: int) -> list[int]:
+    """The processes of a group, from the kernel's table."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it ended meanwhile
+        if int(fields[2]) == group and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return sorted(found)
+
+
+def two_at_work(group: int) -> list[int]:
+    """The processes of a fetch, once there are two of them."""
+    deadline = time.monotonic() + 60
+    while len(found := processes_of(group)) < 2:
+        assert time.monotonic() < deadline, "no second process was started"
+        time.sleep(0.02)
+    return found
+
+
+several = pytest.mark.skipif(
+    cores() < 2 or not Path("/proc/self/stat").exists(),
+    reason="several processes fetch where there are several processors; /proc tells which",
+)
+
+
+@several
+@pytest.mark.parametrize("delay_s", [0.0, 0.1, 1.5])
+def test_ctrl_c_ends_a_fetch_in_several_processes_at_once(drip, tmp_path, delay_s):
+    base = f"http://127.0.0.1:{drip.server_address[1]}"
+    root = many(tmp_path / "w", {"a.example": base, "b.example": base})
+    process = wildrf("fetch", "--workspace", root, "--json", stdout=subprocess.DEVNULL)
+    two_at_work(process.pid)
+    time.sleep(delay_s)
+    began = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert len(said.splitlines()) == 1
+    assert group_ends(process.pid, 5)
+    assert time.monotonic() - began < 10
+
+
+@several
+@pytest.mark.parametrize("delay_s", [0.0, 1.5])
+def test_processes_that_fetch_do_not_outlive_a_command_that_was_killed(drip, tmp_path, delay_s):
+    base = f"http://127.0.0.1:{drip.server_address[1]}"
+    root = many(tmp_path / "w", {"a.example": base, "b.example": base})
+    process = wildrf("fetch", "--workspace", root, "--json")
+    two_at_work(process.pid)
+    time.sleep(delay_s)
+    process.kill()
+    _, said = process.communicate(timeout=60)
+
+    assert group_ends(process.pid, 10)
+    assert "Traceback" not in said
+
+
+@several
+def test_a_fetch_of_which_a_process_is_killed_says_so_and_ends(drip, tmp_path):
+    base = f"http://127.0.0.1:{drip.server_address[1]}"
+    root = many(tmp_path / "w", {"a.example": "/nowhere", "b.example": base})
+    process = wildrf("fetch", "--workspace", root)
+    for number in two_at_work(process.pid):
+        if number != process.pid:
+            os.kill(number, signal.SIGKILL)
+
+    out, said = process.communicate(timeout=200)
+
+    assert process.returncode == 0, said
+    assert "1 of the processes that fetched died; run fetch again for what is left" in out + said
+
+
+@several
+def test_a_fetch_in_several_processes_that_is_killed_again_and_again_ends_the_same(tmp_path):
+    folders = {}
+    for host in ("a.example", "b.example"):
+        folders[host] = tmp_path / host
+        folders[host].mkdir()
+        for number in range(0, 2 * WORTH + 200, 3):
+            (folders[host] / f"{number}.jpg").write_bytes(
+                b"\xff\xd8\xff" + bytes([number % 251]) * 9
+            )
+    whole = many(tmp_path / "whole", folders)
+    finish(wildrf("fetch", "--workspace", whole))
+    root = many(tmp_path / "w", folders)
+    delays = random.Random(11)
+
+    for _ in range(5):
+        process = wildrf("fetch", "--workspace", root)
+        time.sleep(delays.uniform(0.5, 1.6))
+        process.kill()
+        process.communicate(timeout=60)
+        assert group_ends(process.pid, 10)
+    finish(wildrf("fetch", "--workspace", root))
+
+    assert rows_of(root)["fetch"] == rows_of(whole)["fetch"]
+    assert media_of(root) == media_of(whole)
+    assert list((root / "media" / ".incoming").iterdir()) == []

@@ -1,0 +1,90 @@
+"""Heads of answers are read as the standard library reads them, only faster where they are plain."""
+
+import http.client
+import io
+import socket
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from curate.connect import _plain, _Response
+
+LINES = st.one_of(
+    st.sampled_from([
+        "Content-Length: 5", "content-length:5", "Content-Length: 05", "Content-Length: +5",
+        "Content-Length: 5 ", "Content-Length: 5, 5", "Content-Length: \u0665", "Content-Length: ",
+        "Content-Length: " + "9" * 30, "Connection: keep-alive", "Connection: close", "Keep-Alive: timeout=5",
+        "Connection: Keep-Alive, Upgrade", "Transfer-Encoding: chunked", "Transfer-Encoding: gzip",
+        "X-Robots-Tag: noai", "X-Robots-Tag:noindex ", "Content-Type: image/jpeg", " folded", "\tfolded",
+        "no colon", "Sp ace: 1", "Space : 1", ": nothing", "X-Bare: a\rb", "X-Bare: a\nb", "X: \0", "X: é",
+        "Location: /a:b", "",
+    ]),
+    st.text("aZ-:_ \t\r\n\0é\x85", max_size=12),
+)  # fmt: skip
+FIRST = st.sampled_from([
+    "HTTP/1.1 200 OK", "HTTP/1.1 200", "HTTP/1.1 200 ", "HTTP/1.1 302 Found", "HTTP/1.1 204 No Content",
+    "HTTP/1.1 304 Not Modified", "HTTP/1.1 404 Not  Found ", "HTTP/1.1 999 ?", "HTTP/1.1 099 ?",
+    "HTTP/1.0 200 OK", "HTTP/2 200", "ICY 200 OK", "HTTP/1.1  200 OK", "HTTP/1.1 2000 OK", "",
+    "HTTP/1.1 200 \u00e9",
+])  # fmt: skip
+
+
+def read(kind: type[http.client.HTTPResponse], data: bytes) -> tuple[object, ...]:
+    """What a response class makes of an answer: its head, its body, and whether the connection may go on."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(data)
+        theirs.shutdown(socket.SHUT_WR)
+        response = kind(ours, method="GET")
+        try:
+            response.begin()
+            head = (
+                response.version, response.status, response.code, response.reason, response.msg.items(),
+                [str(d) for d in response.msg.defects], response.headers is response.msg, response.length,
+                response.chunked, response.will_close,
+            )  # fmt: skip
+            return *head, response.read(50), response.isclosed()
+        except http.client.HTTPException as error:
+            return type(error), str(error)
+        except ValueError as error:
+            return type(error), ""
+        finally:
+            response.close()
+
+
+@given(FIRST, st.lists(LINES, max_size=6), st.binary(max_size=8))
+@example("HTTP/1.1 200 OK", ["Content-Length: 5"], b"12345678")
+@example("HTTP/1.1 200 OK", ["Content-Length: 5", "Content-Length: 5"], b"12345")
+@example("HTTP/1.1 200 OK", ["X-More: 1"] * 101 + ["Content-Length: 5"], b"12345")
+@example("HTTP/1.1 200 OK", ["X-Much: " + "x" * 9000, "Content-Length: 5"], b"12345")
+def test_a_head_is_read_as_the_standard_library_reads_it(first, lines, body):
+    data = "\r\n".join([first, *lines, "", ""]).encode("latin-1", "replace") + body
+
+    assert read(_Response, data) == read(http.client.HTTPResponse, data)
+
+
+@pytest.mark.parametrize(
+    ("head", "plain"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\n", True),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\ncontent-length: 0\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: not all of it", False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: a\r\n folded\r\n\r\n", False),
+        (b"", False),
+    ],
+)
+def test_what_is_plain(head, plain):
+    assert (_plain(head + b"body" if plain else head) is not None) == plain
+
+
+def test_the_body_begins_where_the_head_ends():
+    head = _plain(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\r\n\r\n")
+
+    assert head is not None
+    assert (
+        io.BytesIO(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\r\n\r\n").read()[head.size :]
+        == b"\r\n\r\n"
+    )
