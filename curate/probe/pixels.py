@@ -88,10 +88,10 @@ def _second(levels: NDArray[np.int16]) -> NDArray[np.int16]:
 
 
 def _variance(levels: NDArray[np.int16]) -> float:
-    """Variance; of integers, so the sums are exact in whatever order they are made."""
-    exact = levels.astype(np.float64).ravel()
-    mean = float(exact.sum()) / exact.size
-    return float(exact @ exact) / exact.size - mean * mean
+    """Variance; of integers, so the sums are exact. No product of BLAS, whose threads wait for each other."""
+    mean = int(levels.sum(dtype=np.int64)) / levels.size
+    square = int(np.square(levels, dtype=np.int32).sum(dtype=np.int64)) / levels.size
+    return square - mean * mean
 
 
 def entropy(histogram: list[int]) -> float:
