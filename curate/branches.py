@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 LIST = 256
 """Items to a message."""
 LEAVE_S = 5.0
-"""How long a thread that looks items up is waited for; ended in the middle, DuckDB complains at the exit."""
+"""How long the thread of a branch is waited for; cut off by the exit, it makes DuckDB complain."""
 START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from curate.branch import main; main()"
 
 
@@ -52,8 +52,7 @@ class Branch:
     def __init__(self) -> None:
         self.later: Counter[str] = Counter()
         self.died = False
-        self._left = threading.Event()
-        self._left.set()
+        self._listener: threading.Thread | None = None
         command = [sys.executable, "-P", "-c", START, json.dumps(sys.path)]
         pipe = subprocess.PIPE
         with _no_ctrl_c():
@@ -66,17 +65,15 @@ class Branch:
             StoreError: the media cannot be written.
             RuntimeError: what should not happen; the text is the other's traceback.
         """
-        self._left.clear()
-        try:
-            yield from self._exchange(rules, _lists(items))
-        finally:
-            self._left.set()
+        self._listener = threading.current_thread()
+        yield from self._exchange(rules, _lists(items))
 
     def close(self) -> None:
-        """End the process, at once if it is not done, and see whoever takes its rows leave the catalog."""
+        """End the process, at once if it is not done, and the thread that took its rows."""
         self._process.kill()
         self._process.wait()
-        self._left.wait(LEAVE_S)
+        if self._listener not in (None, threading.current_thread()):
+            self._listener.join(LEAVE_S)
         for stream in (self._process.stdin, self._process.stdout):
             with suppress(OSError):
                 stream.close()  # type: ignore[union-attr]  # both are pipes

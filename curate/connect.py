@@ -15,7 +15,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -286,6 +286,7 @@ class CheckedAdapter(HTTPAdapter):
     def __init__(self, size: int, resolver: Resolver, allowed: Allowed) -> None:
         self._addresses = Addresses(resolver, allowed)
         self._connections: WeakSet[HTTPConnection] = WeakSet()
+        self._begun: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._over = False
         super().__init__(pool_connections=HOSTS, pool_maxsize=size)
@@ -325,23 +326,39 @@ class CheckedAdapter(HTTPAdapter):
         """End every connection where it is, for good: whoever reads from one gets an error at once."""
         with self._lock:
             self._over = True
-            connections = list(self._connections)
-        for connection in connections:
+            sockets = [connection.sock for connection in self._connections]
+            sockets += self._begun
+        for sock in sockets:
             with suppress(OSError, AttributeError):
-                connection.sock.shutdown(socket.SHUT_RDWR)
+                sock.shutdown(socket.SHUT_RDWR)
 
     def _connect(self, connection: HTTPConnection) -> socket.socket:
         """A socket for `connection`, to an address that was checked."""
         timeout = connection.timeout if isinstance(connection.timeout, int | float) else None
         addresses = self._addresses.of(connection.host.strip("[]"), connection.port)
-        sock = _connected(addresses, connection.port, timeout)
+        sock = _connected(addresses, connection.port, timeout, self._noted)
         with self._lock:
-            if self._over:
-                sock.close()
-                raise ConnectionAbortedError("the download was ended")
+            self._refuse_if_over(sock)
             connection.sock = sock
             self._connections.add(connection)
         return sock
+
+    @contextmanager
+    def _noted(self, sock: socket.socket) -> Iterator[None]:
+        """In the block `sock` is about to connect, and is ended with all others."""
+        with self._lock:
+            self._refuse_if_over(sock)
+            self._begun.add(sock)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._begun.discard(sock)
+
+    def _refuse_if_over(self, sock: socket.socket) -> None:
+        if self._over:
+            sock.close()
+            raise ConnectionAbortedError("the download was ended")
 
     def get_connection_with_tls_context(
         self, request: PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
@@ -381,8 +398,13 @@ def _pools(connect: Callable[[HTTPConnection], socket.socket]) -> dict[str, type
     }
 
 
-def _connected(addresses: list[str], port: int, timeout: float | None) -> socket.socket:
-    """A connection to the first address that answers.
+def _connected(
+    addresses: list[str],
+    port: int,
+    timeout: float | None,
+    noted: Callable[[socket.socket], AbstractContextManager[None]],
+) -> socket.socket:
+    """A connection to the first address that answers; `noted` knows of each while it is being made.
 
     Raises:
         OSError: none does; what the last one said.
@@ -393,7 +415,8 @@ def _connected(addresses: list[str], port: int, timeout: float | None) -> socket
         try:
             sock.settimeout(timeout)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.connect((address, port))
+            with noted(sock):
+                sock.connect((address, port))
         except OSError as error:
             sock.close()
             failed = error

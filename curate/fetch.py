@@ -35,6 +35,8 @@ FULL = 0.8
 """Of one processor's time: above that, workers only wait for each other."""
 LEAVE_S = 0.5
 """How long workers get to end when a fetch is left early; what they do then is on nobody's account."""
+BEGIN_S = 0.02
+"""How long one takes at most to begin that was just being started when Ctrl-C came."""
 
 
 class Wanted(NamedTuple):
@@ -235,6 +237,8 @@ class _Run:
         if self._unfinished:
             self._downloader.abort()
         deadline = time.monotonic() + LEAVE_S
+        if any(worker.ident is None for worker in workers):
+            time.sleep(BEGIN_S)
         for worker in workers:
             if worker.ident is not None:
                 worker.join(max(0.0, deadline - time.monotonic()))
