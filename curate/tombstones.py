@@ -388,7 +388,7 @@ def _replace(
         return 0
     old, new = (pa.array(side, pa.string()) for side in (list(values), list(values.values())))
     db.register("_other", pa.table({"old": old, "new": new}))
-    changed = sum(
+    changed: int = sum(
         db.execute(f'UPDATE "{t}" SET {c} = o.new FROM _other o WHERE {c} = o.old').fetchall()[0][0]  # noqa: S608
         for t, c in columns
     )
