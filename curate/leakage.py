@@ -1,26 +1,34 @@
 """What two splits share and must not, found afresh from the files themselves.
 
-Each check in `CHECKS` looks for one kind of leak and leans on nothing that the splitter used:
-copies are found by bytes, by pixels and by perceptual hash, whatever groups the manifest states.
-The platforms of a test split are one split here.
+Each check in `CHECKS` looks for one kind of leak and leans on nothing that the splitter stated:
+copies are found by bytes, by pixels, by perceptual hash and by what dedupe finds, each time anew,
+whatever groups the manifest states. The platforms of a test split are one split here.
 
 Near-duplicates are those whose 64-bit pHash is within a distance (Zauner 2010, as ImageHash
 computes it) and whose dHash agrees. That is wider than the rule of dedupe on purpose: a check that
 shares the splitter's blind spot proves nothing. Among aligned pictures, such as portraits, some of
-what it lists are look-alikes; the distances are in the evidence, the closest pairs first.
+what it lists are look-alikes; the distances are in the evidence, the closest pairs first, and that
+of a pair which was verified as well says so.
+
+Copies that no hash of the whole picture shows (cropped, framed, captioned, on a screen, mirrored,
+turned, covered in part) are those that `curate.matching` verifies on thumbnails. Each is a leak of
+the kind of its copy.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import combinations
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
 
 from curate import hamming
+from curate.matching import Reader, find_matches
 from curate.survey import Surveyed
-from schemas.labels import Split
+from schemas.labels import MatchKind, Split
+from schemas.records import Match, Thumbnail
 
 CONFIRM_BITS = 16
 """How far the 64-bit dHash of near-duplicates may differ; unrelated pictures differ by about 32."""
@@ -34,6 +42,16 @@ CONFLICT_BITS = 4
 To call a label wrong takes more than likeness. Re-saving a picture changes fewer bits; portraits of
 two people differ in more.
 """
+
+CONFLICT_SCORE = 0.9
+"""The score that a cropped, framed or turned copy needs, beside `CONFLICT_BITS` between the views that
+agree best, to be one picture under both labels."""
+
+ALTERED = frozenset({MatchKind.NEAR, MatchKind.OVERLAY})
+"""Copies that part of the picture, or its tones, were changed in: one of them may be the fake that was
+made of the other, so both labels may be right."""
+
+MADE_BY = "check/2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,37 +74,72 @@ class Pair:
     b: Surveyed
     phash_bits: int
     dhash_bits: int
+    match: Match | None = None
+    """How the two were verified on thumbnails, if they were."""
 
     @property
     def evidence(self) -> str:
         """The distances in words."""
-        return f"pHash distance {self.phash_bits}, dHash distance {self.dhash_bits}"
+        bits = f"pHash distance {self.phash_bits}, dHash distance {self.dhash_bits}"
+        return f"{bits}; verified as {_verified(self.match)}" if self.match else bits
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Two items that are verified to be one picture, and whose hashes do not tell."""
+
+    a: Surveyed
+    b: Surveyed
+    match: Match
+
+    @property
+    def evidence(self) -> str:
+        """What was done to one of the two, and how sure that is."""
+        return f"{_verified(self.match)}, distance {self.match.distance}"
+
+
+def _verified(match: Match) -> str:
+    return f"{match.kind}, score {match.verified or 0.0:.2f}"
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What every check is given: the labelled items by path, and the near-duplicates among them."""
+    """What every check is given: the labelled items by path, and which of them show one picture."""
 
     items: tuple[Surveyed, ...]
     near: tuple[Pair, ...]
+    copies: tuple[Copy, ...]
 
 
 Check = Callable[[Facts], Iterator[Leak]]
 
 
 def find_leaks(
-    items: Iterable[Surveyed], *, distance_bits: int, confirm_bits: int = CONFIRM_BITS
+    items: Iterable[Surveyed],
+    *,
+    distance_bits: int,
+    confirm_bits: int = CONFIRM_BITS,
+    read: Reader | None = None,
 ) -> list[Leak]:
-    """Every leak of every check, in the order of `CHECKS`, then of paths; near ones closest first.
+    """Every leak of every check, in the order of `CHECKS`, then of paths.
+
+    Near ones come closest first, other copies surest first.
 
     Args:
         items: images without a placement are left out.
-        distance_bits: how far the pHash of two near-duplicates may differ, 0 to 16.
-        confirm_bits: how far their dHash may differ; 64 asks pHash alone.
+        distance_bits: how far the pHash of two near-duplicates, or of two views of a copy, may
+            differ, 0 to 16.
+        confirm_bits: how far the dHash of near-duplicates may differ; 64 asks pHash alone.
+        read: gives the thumbnails of some images; default: those that the items carry.
     """
     placed = tuple(sorted((i for i in items if i.placement), key=lambda item: item.path))
-    near_pairs = find_near(placed, distance_bits=distance_bits, confirm_bits=confirm_bits)
-    facts = Facts(placed, tuple(near_pairs))
+    hashed = find_near(placed, distance_bits=distance_bits, confirm_bits=confirm_bits)
+    matches = _match(placed, read or _carried(placed), distance_bits)
+    near_pairs = tuple(
+        replace(p, match=matches.get(frozenset((p.a.image.digest, p.b.image.digest))))
+        for p in hashed
+    )
+    facts = Facts(placed, near_pairs, tuple(_beyond(placed, near_pairs, matches)))
     return [leak for check in CHECKS.values() for leak in check(facts)]
 
 
@@ -117,6 +170,47 @@ def find_near(
             yield Pair(a, b, int(pairs.d[n]), int(confirmed[n]))
 
 
+def _carried(items: Iterable[Surveyed]) -> Reader:
+    """The thumbnails that the items carry."""
+    held = {item.image.digest: item.thumbnails for item in items}
+
+    def read(digests: Sequence[str]) -> Iterator[Thumbnail]:
+        for digest in digests:
+            yield from held[digest]
+
+    return read
+
+
+def _match(
+    items: Sequence[Surveyed], read: Reader, distance_bits: int
+) -> dict[frozenset[str], Match]:
+    """What dedupe verifies among the images, by the two digests; equal pixels have their own check."""
+    images = {item.image.digest: item.image for item in items if item.image.error is None}
+    matches = find_matches(
+        list(images.values()), read, distance_bits=distance_bits, made_by=MADE_BY
+    )
+    return {frozenset((m.a, m.b)): m for m in matches if m.kind != MatchKind.PIXELS}
+
+
+def _beyond(
+    items: Iterable[Surveyed], hashed: Iterable[Pair], matches: Mapping[frozenset[str], Match]
+) -> Iterator[Copy]:
+    """The matches that no pair of hashes tells, the surest first.
+
+    A picture that lies in several places is paired so that every place is named, place by place with
+    those under another split or label.
+    """
+    known = {frozenset((pair.a.image.digest, pair.b.image.digest)) for pair in hashed}
+    places: dict[str, dict[Hashable, list[Surveyed]]] = defaultdict(lambda: defaultdict(list))
+    for item in items:
+        places[item.image.digest][_split(item), _label(item)].append(item)
+    found = (match for digests, match in matches.items() if digests not in known)
+    for match in sorted(found, key=lambda m: (-(m.verified or 0.0), m.distance, m.a, m.b)):
+        for one, other in product(places[match.a].values(), places[match.b].values()):
+            for a, b in _pair_up(one, other):
+                yield Copy(a, b, match)
+
+
 def _same_picture(a: Surveyed, b: Surveyed) -> bool:
     """Same bytes or same pixels: those have checks of their own."""
     return a.image.digest == b.image.digest or (
@@ -133,8 +227,13 @@ ORDER = tuple(Split)
 
 def _leak(kind: str, a: Surveyed, b: Surveyed, evidence: str) -> Leak:
     """The leak of two items, the earlier split first, then the smaller path."""
-    first, second = sorted((a, b), key=lambda item: (_rank(item), item.path))
+    first, second = _in_order(a, b)
     return Leak(kind, first.path, second.path, _split(first) or "", _split(second) or "", evidence)
+
+
+def _in_order(a: Surveyed, b: Surveyed) -> tuple[Surveyed, Surveyed]:
+    first, second = sorted((a, b), key=lambda item: (_rank(item), item.path))
+    return first, second
 
 
 def _rank(item: Surveyed) -> int:
@@ -212,6 +311,14 @@ def near(facts: Facts) -> Iterator[Leak]:
     for pair in facts.near:
         if _apart(pair.a, pair.b):
             yield _leak("near", pair.a, pair.b, pair.evidence)
+    yield from copied(facts, MatchKind.NEAR)
+
+
+def copied(facts: Facts, kind: MatchKind) -> Iterator[Leak]:
+    """The picture again, cut, framed, turned or written over as `kind` says."""
+    for copy in facts.copies:
+        if copy.match.kind == kind and _apart(copy.a, copy.b):
+            yield _leak(kind.value, copy.a, copy.b, copy.evidence)
 
 
 def _apart(a: Surveyed, b: Surveyed) -> bool:
@@ -243,7 +350,9 @@ def label_conflict(facts: Facts) -> Iterator[Leak]:
     for a, b, why in _same(facts):
         if _label(a) != _label(b) and (a.path, b.path) not in told:
             told.add((a.path, b.path))
-            yield _leak("label-conflict", a, b, f"{why}; labels {_label(a)} and {_label(b)}")
+            first, second = _in_order(a, b)
+            labels = f"labels {_label(first)} and {_label(second)}"
+            yield _leak("label-conflict", a, b, f"{why}; {labels}")
 
 
 def _same(facts: Facts) -> Iterator[tuple[Surveyed, Surveyed, str]]:
@@ -258,16 +367,37 @@ def _same(facts: Facts) -> Iterator[tuple[Surveyed, Surveyed, str]]:
     for pair in facts.near:
         if pair.phash_bits <= CONFLICT_BITS and pair.dhash_bits <= 2 * CONFLICT_BITS:
             yield pair.a, pair.b, pair.evidence
+    for copy in facts.copies:
+        if is_one_picture(copy.match):
+            yield copy.a, copy.b, copy.evidence
+
+
+def is_one_picture(match: Match) -> bool:
+    """Whether a copy is sure enough, and unaltered enough, to call a label wrong."""
+    sure = match.distance <= CONFLICT_BITS and (match.verified or 0.0) >= CONFLICT_SCORE
+    return sure and match.kind not in ALTERED
 
 
 def _label(item: Surveyed) -> str:
     return item.placement.label.name.lower() if item.placement else ""
 
 
+COPIED = (
+    MatchKind.CROP,
+    MatchKind.BORDER,
+    MatchKind.CAPTION,
+    MatchKind.SCREENSHOT,
+    MatchKind.MIRROR,
+    MatchKind.ROTATION,
+    MatchKind.OVERLAY,
+)
+"""What may have been done to a copy that is no longer near."""
+
 CHECKS: Mapping[str, Check] = {
     "same-bytes": same_bytes,
     "same-pixels": same_pixels,
     "near": near,
+    **{kind.value: partial(copied, kind=kind) for kind in COPIED},
     "group": group,
     "author": author,
     "post": post,

@@ -10,10 +10,13 @@ What is still to be done stands in rows of the kind `unfinished` until it is don
 
 import hmac
 import logging
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
+from itertools import chain, count
 from typing import Any
 
 import duckdb
@@ -124,6 +127,20 @@ STATEMENTS = (
     "DELETE FROM release_item WHERE platform IS NOT NULL AND post_id IS NULL",
 )
 """What is done to the rows, in order, once it is known what goes."""
+
+NAMERS = (("group", "group_id"), ("group", "formerly"), ("release_item", "group_id"))
+"""Columns that hold the name of a group, which is the digest of one that is or was in it."""
+
+TELLERS = (("group", "why"), ("kinship", "why"), ("release_item", "why"))
+"""Columns whose text may name a picture by the beginning of its digest."""
+
+SHORT = 12
+"""Digits by which a text names a picture."""
+
+MEMBERS = """
+    SELECT DISTINCT group_id, digest FROM "group" UNION
+    SELECT DISTINCT group_id, digest FROM release_item WHERE group_id IS NOT NULL
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +254,7 @@ def erase(workspace: Workspace, request: Request, *, dry_run: bool = False) -> E
         new = insert(db, "tombstone", stones)
         known = told.posts or told.media or told.digests
         changed = sum(db.execute(s).fetchall()[0][0] for s in (STATEMENTS if known else ()))
+        changed += _rename_groups(db) + _unname(db) if known else 0
         insert(db, "tombstone", _to_do(told.digests, changed))
     log.info("erased %d posts and %d pictures", told.posts, told.images)
     return replace(told, tombstones=new)
@@ -312,6 +330,70 @@ def _tombstones(
     for (digest,) in db.execute("FROM gone_digest ORDER BY ALL").fetchall():
         if request.and_bytes or digest in request.digests:
             yield Tombstone("digest", digest, request.reason, now)
+
+
+def _rename_groups(db: duckdb.DuckDBPyConnection) -> int:
+    """Give groups that were named by a picture that went another name, everywhere; rows changed.
+
+    A group takes the smallest digest of those left that bore its name, with a number behind it where
+    that is the name of another group: what the next dedupe would call it, which keeps it from then on.
+    No split looks at the name, so nobody moves.
+    """
+    gone = set(_values(db, "FROM gone_digest"))
+    bearers: dict[str, list[str]] = defaultdict(list)
+    for name, digest in db.execute(MEMBERS).fetchall():
+        bearers[name].append(digest)
+    taken = {name for name in bearers if _stem(name) not in gone}
+    renamed = {}
+    for name in sorted(bearers.keys() - taken):
+        renamed[name] = _free(min(bearers[name]), taken)
+        taken.add(renamed[name])
+    stale = _values(db, 'SELECT DISTINCT formerly FROM "group" WHERE formerly IS NOT NULL')
+    renames: dict[str, str | None] = {name: None for name in stale if _stem(name) in gone}
+    return _replace(db, NAMERS, {**renames, **renamed})
+
+
+def _stem(name: str) -> str:
+    """The digest that a group's name is, without the number behind it."""
+    return name.partition("-")[0]
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """`name`, or with the first number behind it that makes it one of its own."""
+    numbered = (f"{name}-{n}" for n in count(2))
+    return next(free for free in chain((name,), numbered) if free not in taken)
+
+
+def _unname(db: duckdb.DuckDBPyConnection) -> int:
+    """Take pictures that went out of the reasons that name them; rows changed."""
+    gone = {digest[:SHORT] for digest in _values(db, "FROM gone_digest")}
+    told = {text for t, c in TELLERS for text in _values(db, f'SELECT DISTINCT {c} FROM "{t}"')}  # noqa: S608
+    texts = {
+        text: re.sub(r"\b[0-9a-f]{12,}\b", partial(_hide, gone), text) for text in told if text
+    }
+    return _replace(db, TELLERS, {text: new for text, new in texts.items() if new != text})
+
+
+def _hide(gone: set[str], found: re.Match[str]) -> str:
+    return "one that was forgotten" if found[0][:SHORT] in gone else found[0]
+
+
+def _replace(
+    db: duckdb.DuckDBPyConnection,
+    columns: Iterable[tuple[str, str]],
+    values: Mapping[str, str | None],
+) -> int:
+    """Put other values in the place of some, in several columns; rows changed."""
+    if not values:
+        return 0
+    old, new = (pa.array(side, pa.string()) for side in (list(values), list(values.values())))
+    db.register("_other", pa.table({"old": old, "new": new}))
+    changed: int = sum(
+        db.execute(f'UPDATE "{t}" SET {c} = o.new FROM _other o WHERE {c} = o.old').fetchall()[0][0]  # noqa: S608
+        for t, c in columns
+    )
+    db.unregister("_other")
+    return changed
 
 
 def _told(db: duckdb.DuckDBPyConnection, stones: Sequence[Tombstone]) -> Erased:

@@ -379,7 +379,7 @@ def check(
 
     found = surveyed(context, directory, release, workspace, (engine, workers, scheduler))
     bits = found.policy.split.check_distance_bits if distance is None else distance
-    result = {**judge.check(found.items, bits), "ignored": found.ignored}
+    result = {**judge.check(found, bits), "ignored": found.ignored}
     show(result, judge.check_lines(result), as_json, passes=result["clean"])
 
 
@@ -415,13 +415,8 @@ def audit(
         report = inside / (f"audit-{release}.html" if release else "audit.html")
     judge.need_writable(report)
     found = surveyed(context, directory, release, workspace, (engine, workers, scheduler))
-    result = judge.audit_items(
-        found.items,
-        gate=found.policy.gates.shortcut_auc if gate is None else gate,
-        distance_bits=found.policy.dedupe.distance_bits,
-        root=found.root,
-        report=report,
-    )
+    allowed = found.policy.gates.shortcut_auc if gate is None else gate
+    result = judge.audit_survey(found, gate=allowed, report=report)
     result["ignored"] = found.ignored
     show(result, judge.audit_lines(result), as_json, passes=result["passes"])
 

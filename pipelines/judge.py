@@ -8,7 +8,9 @@ from typing import Any
 
 from curate.bias import audit
 from curate.leakage import Leak, find_leaks, summarise
+from curate.matching import Reader
 from curate.stages.checking import survey_release
+from curate.stages.grouping import catalog_thumbnails
 from curate.survey import Surveyed, find_files, iter_survey
 from curate.work import Engine, Progress
 from curate.workspace import Workspace
@@ -26,13 +28,14 @@ class Survey:
     """What is judged: images, the rules to judge by, where the files lie, and what was passed over.
 
     `root` is None for a release that is not written yet; `ignored` counts files that are no images by
-    their suffix.
+    their suffix; `read` gives thumbnails that the images do not carry.
     """
 
     items: list[Surveyed]
     policy: Policy
     root: Path | None
     ignored: dict[str, int]
+    read: Reader | None = None
 
 
 def survey_folder(root: Path, engine: Engine, progress: Progress) -> Survey:
@@ -49,7 +52,8 @@ def survey_folder(root: Path, engine: Engine, progress: Progress) -> Survey:
 def survey_catalog(workspace: Workspace, name: str) -> Survey:
     """The items of a release, from the catalog, to be judged by the workspace's policy."""
     items, root = survey_release(workspace, name), workspace.releases / name
-    return Survey(items, workspace.policy, root if root.is_dir() else None, {})
+    written = root if root.is_dir() else None
+    return Survey(items, workspace.policy, written, {}, catalog_thumbnails(workspace))
 
 
 def need_writable(report: Path) -> None:
@@ -65,15 +69,21 @@ def need_writable(report: Path) -> None:
         raise InputError(f"{report} cannot be written; name another file with --report")
 
 
-def check(items: Sequence[Surveyed], distance_bits: int) -> dict[str, Any]:
-    """Leaks among `items`."""
-    return {**summarise(find_leaks(items, distance_bits=distance_bits)), **_counted(items)}
+def check(found: Survey, distance_bits: int) -> dict[str, Any]:
+    """Leaks among what was found."""
+    leaks = find_leaks(found.items, distance_bits=distance_bits, read=found.read)
+    return {**summarise(leaks), **_counted(found.items)}
+
+
+def count_leaks(result: dict[str, Any]) -> str:
+    """How many leaks there are, and of which kinds."""
+    kinds = ", ".join(f"{n} {kind}" for kind, n in result["counts"].items() if n)
+    return f"{len(result['leaks'])} leaks: {kinds}"
 
 
 def check_lines(result: dict[str, Any]) -> list[str]:
     """The verdict, then the leaks."""
-    kinds = ", ".join(f"{n} {kind}" for kind, n in result["counts"].items() if n)
-    head = "no leak" if result["clean"] else f"{len(result['leaks'])} leaks: {kinds}"
+    head = "no leak" if result["clean"] else count_leaks(result)
     shown = result["leaks"][:SHOWN]
     more = len(result["leaks"]) - len(shown)
     return [
@@ -87,23 +97,18 @@ def check_lines(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def audit_items(
-    items: Sequence[Surveyed],
-    *,
-    gate: float,
-    distance_bits: int,
-    root: Path | None,
-    report: Path | None,
-    simulated: bool = False,
+def audit_survey(
+    found: Survey, *, gate: float, report: Path | None, simulated: bool = False
 ) -> dict[str, Any]:
-    """The shortcut audit of `items`; with `report`, its page is written there."""
-    result = {**audit(items, gate=gate, distance_bits=distance_bits), **_counted(items)}
-    written = report if root is not None else None
-    if written is not None and root is not None:
+    """The shortcut audit of what was found; with `report`, its page is written there."""
+    items, bits = found.items, found.policy.dedupe.distance_bits
+    result = {**audit(items, gate=gate, distance_bits=bits), **_counted(items)}
+    written = report if found.root is not None else None
+    if written is not None and found.root is not None:
         from pipelines.report.audit import write_audit_page
 
-        leaks: list[Leak] = find_leaks(items, distance_bits=distance_bits)
-        write_audit_page(result, items, root, written, leaks=leaks, simulated=simulated)
+        leaks: list[Leak] = find_leaks(items, distance_bits=bits, read=found.read)
+        write_audit_page(result, items, found.root, written, leaks=leaks, simulated=simulated)
     return {**result, "report": str(written) if written else None}
 
 

@@ -208,7 +208,8 @@ def gates(case: Case) -> Iterator[Finding]:
         f"{audit['verdict']}, AUC {_three(probe['auc'])} [{_three(probe['low'])}, {_three(probe['high'])}]",
         (audit["verdict"] == "shortcut") == biased,
     )
-    yield _same("leaks across splits", 0, len(case.results["check"]["leaks"]))
+    leaks = {kind: n for kind, n in case.results["check"]["counts"].items() if n}
+    yield _same("leaks across splits, by kind", {}, leaks)
 
 
 def detector(case: Case) -> Iterator[Finding]:

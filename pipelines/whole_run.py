@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from curate.stages.checking import survey_release
 from curate.stages.collecting import collect_export
 from curate.stages.fetching import fetch_media, media_to_fetch
 from curate.stages.grouping import dedupe_catalog
@@ -136,8 +135,8 @@ def split(context: Context) -> dict[str, Any]:
 def check(context: Context) -> dict[str, Any]:
     """Leaks of the split, found afresh."""
     policy = context.workspace.policy
-    items = survey_release(context.workspace, policy.release)
-    return judge.check(items, policy.split.check_distance_bits)
+    found = judge.survey_catalog(context.workspace, policy.release)
+    return judge.check(found, policy.split.check_distance_bits)
 
 
 def release(context: Context) -> dict[str, Any]:
@@ -148,11 +147,9 @@ def release(context: Context) -> dict[str, Any]:
 def audit(context: Context) -> dict[str, Any]:
     """Shortcuts of what is released."""
     policy = context.workspace.policy
-    return judge.audit_items(
-        survey_release(context.workspace, policy.release),
+    return judge.audit_survey(
+        judge.survey_catalog(context.workspace, policy.release),
         gate=policy.gates.shortcut_auc,
-        distance_bits=policy.dedupe.distance_bits,
-        root=context.release,
         report=context.workspace.root / f"audit-{policy.release}.html",
         simulated=context.simulated,
     )
@@ -268,7 +265,7 @@ SUMMARIES: dict[str, Callable[[dict[str, Any]], str]] = {
         f"{r.get('undecided', 0)} undecided"
     ),
     "split": _placed,
-    "check": lambda r: "no leak across splits" if r["clean"] else f"{len(r['leaks'])} LEAKS",
+    "check": lambda r: "no leak across splits" if r["clean"] else judge.count_leaks(r),
     "release": lambda r: f"{r['images']} images, root hash {r['root_hash'][:12]}",
     "audit": lambda r: f"{r['verdict']}: {r['why']}",
     "train": lambda r: (

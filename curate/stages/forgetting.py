@@ -111,7 +111,9 @@ def affected(workspace: Workspace, stones: Tombstones) -> list[dict[str, Any]]:
     found = []
     for manifest in sorted(workspace.releases.glob(f"*/{MANIFEST}")):
         known = set(pq.read_schema(manifest).names)
-        columns = [c for c in ("path", "digest", "platform", "post_id", "author") if c in known]
+        columns = [
+            c for c in ("path", "digest", "platform", "post_id", "author", "group_id") if c in known
+        ]
         rows = pq.read_table(manifest, columns=columns).to_pylist()
         paths = [row["path"] for row in rows if _is_forgotten(row, stones)]
         if paths and not manifest.parent.name.startswith("."):
@@ -120,8 +122,11 @@ def affected(workspace: Workspace, stones: Tombstones) -> list[dict[str, Any]]:
 
 
 def _is_forgotten(row: dict[str, Any], stones: Tombstones) -> bool:
-    return stones.holds_digest(row["digest"]) or stones.refuses(
-        row["platform"] or "", row.get("post_id") or "", row.get("author")
+    named = (row.get("group_id") or "").partition("-")[0]  # a group is named by one of its pictures
+    return (
+        stones.holds_digest(row["digest"])
+        or stones.holds_digest(named)
+        or stones.refuses(row["platform"] or "", row.get("post_id") or "", row.get("author"))
     )
 
 

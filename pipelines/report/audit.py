@@ -209,8 +209,9 @@ def _leak_words(leaks: Sequence[Leak]) -> str:
     shown = f" The first {SHOWN} are shown." if len(leaks) > SHOWN else ""
     return (
         f"{page.show_count(len(leaks))} found ({told}).{shown} A near pair is "
-        "two pictures whose hashes are alike, the closest first: look at them, some may be "
-        "look-alikes rather than copies."
+        "two pictures whose hashes are alike, the closest first: look at them, some that were not "
+        "verified may be look-alikes rather than copies. A pair called by what was done to the copy "
+        "(crop, mirror, caption and so on) was verified on thumbnails."
     )
 
 

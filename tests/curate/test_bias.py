@@ -333,3 +333,42 @@ def test_the_trace_of_a_platform_that_only_the_fakes_went_through_is_named_a_cau
     assert "platform_trace" in found["causes"]
     assert found["marks"]["platform-trace"]["real"] == 0
     assert "platform_trace" not in bias.audit(rows, gate=0.6)["causes"]
+
+
+HISTORY = {
+    "compression": {"compression": "VP8L"},
+    "lossless": {"lossless": True},
+    "webp_quantiser": {"webp_quantiser": 40},
+    "animated": {"animated": True},
+    "truncated": {"truncated": True},
+    "trailing": {"trailing_bytes": 300},
+    "grid": {"grid": 0.4, "grid_x": 0, "grid_y": 0},
+    "upscale": {"upscale": 2.0},
+    "jpeg_scale_luma": {"jpeg_scale_luma": 37.5},
+    "jpeg_scale_chroma": {"jpeg_scale_chroma": 37.5},
+    "thumbnail_dqt_hash": {"thumbnail_dqt_hash": "ab"},
+}
+
+
+@pytest.mark.parametrize("name", HISTORY)
+def test_a_fact_of_the_file_or_its_history_that_only_the_fakes_have_is_named_a_cause(
+    name: str,
+) -> None:
+    rows = [
+        replace(row, image=replace(row.image, **HISTORY[name]))
+        if row.placement and row.placement.label
+        else row
+        for row in planted(120, strength=0.0)
+    ]
+
+    assert bias.audit(rows, gate=0.6)["causes"] == [name]
+
+
+def test_what_the_pixels_show_is_no_file_fact() -> None:
+    rows = planted(300, strength=0.0)
+    told = [
+        replace(row, image=replace(row.image, blur=b, noise=b, information=b, jpeg_double=b))
+        for row, b in ((row, float(row.placement.label if row.placement else 0)) for row in rows)
+    ]
+
+    assert bias.audit(told, gate=0.6) == bias.audit(rows, gate=0.6)

@@ -23,7 +23,7 @@ from curate.tags import tag_evidence
 from curate.tombstones import Request, Tombstones, erase, unfinished
 from curate.workspace import create_workspace, open_workspace
 from labeling.stage import decide_labels
-from schemas.records import TABLES, Annotation, Fetch, Media, Post, Score, Task
+from schemas.records import TABLES, Annotation, Fetch, Group, Media, Post, Score, Task
 
 POLICY = """
 name = "set"
@@ -206,6 +206,48 @@ def test_near_copies_that_stay_are_told(workspace):
     told = forget(workspace, Request(posts=(("reddit", "0"),)))
 
     assert told["near_copies"] == [of(workspace, "reddit", 8)]
+
+
+@pytest.mark.parametrize("by", ["digest", "post", "author"])
+def test_no_table_mentions_a_picture_that_named_a_group_and_the_group_stays_one(workspace, by):
+    groups = {r["digest"]: r["group_id"] for r in workspace.catalog.rows("FROM current_group")}
+    pair = [d for d in groups if list(groups.values()).count(groups[d]) > 1]
+    gone = groups[pair[0]]  # the group's name is the digest of the one that goes
+    rows = workspace.catalog.rows(
+        "SELECT platform, post_id, author FROM stored JOIN post USING (platform, post_id) "
+        "WHERE digest = $d", d=gone,
+    )  # fmt: skip
+    request = {
+        "digest": Request(digests=(gone,)),
+        "post": Request(posts=tuple((r["platform"], r["post_id"]) for r in rows)),
+        "author": Request(authors=tuple({r["author"] for r in rows})),
+    }[by]
+    assert mentions(workspace, gone[:12]) >= {"group.group_id", "group.why", "thumbnail.digest"}
+    splits = "SELECT digest, split FROM release_item WHERE name = 'v1'"
+    before = {r["digest"]: r["split"] for r in workspace.catalog.rows(splits)}
+
+    forget(workspace, request, rewrite=True)
+
+    assert mentions(workspace, gone[:12]) == set()
+    after = {r["digest"]: r["split"] for r in workspace.catalog.rows(splits)}
+    assert all(before[digest] == split for digest, split in after.items())
+    names = {r["digest"]: r["group_id"] for r in workspace.catalog.rows("FROM current_group")}
+    assert len(set(names.values())) == len(names)
+    dedupe_catalog(workspace)
+    again = {r["digest"]: r["group_id"] for r in workspace.catalog.rows("FROM current_group")}
+    assert again == names
+
+
+def test_a_group_that_outlives_its_name_takes_one_that_is_free(workspace):
+    a, b, c, d = (letter * 64 for letter in "abcd")
+    said = [(a, a), (b, a), (c, a), (d, b)]  # b also names the group that d is left in
+    workspace.catalog.add("group", [Group("w", who, name, False, "", a) for who, name in said])
+
+    forget(workspace, Request(digests=(a,)))
+
+    rows = workspace.catalog.rows("SELECT * FROM \"group\" WHERE version = 'w' ORDER BY digest")
+    assert [(r["digest"], r["group_id"]) for r in rows] == [(b, f"{b}-2"), (c, f"{b}-2"), (d, b)]
+    assert mentions(workspace, a) == set()
 
 
 def test_an_author_is_forgotten_everywhere_and_the_release_is_found_by_it(workspace):
