@@ -242,9 +242,7 @@ def _judged(laid: _Laid, part: slice) -> list[Found]:
     opinions = verify.opinions(asked, offered, windows)
     likely = np.flatnonzero(opinions <= verify.OPINION_BITS)
     judged = verify.judge(asked[likely], offered[likely], windows[likely])
-    holds = judged.score >= np.where(
-        opinions[likely] <= verify.LIKE_BITS, verify.SCORE_IF_LIKE, verify.SCORE
-    )
+    holds = judged.score >= verify.needed(opinions[likely])
     i, j, other = near.i, near.j, laid.offered[part]
     return [
         Found(

@@ -78,9 +78,9 @@ def opinions(asked: Pictures, offered: Pictures, windows: Windows) -> NDArray[np
     return np.asarray((_gradient_signs(asked) != _gradient_signs(laid)).sum(1))
 
 
-def needed(opinion: int) -> float:
-    """The least score of a pair that is the same picture, by what the second opinion says."""
-    return SCORE_IF_LIKE if opinion <= LIKE_BITS else SCORE
+def needed(opinions: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(N,) the least score of a pair that is the same picture, by what the second opinion says."""
+    return np.where(opinions <= LIKE_BITS, SCORE_IF_LIKE, SCORE)
 
 
 def _gradient_signs(shown: Pictures) -> NDArray[np.bool_]:
