@@ -1,43 +1,36 @@
 """Which images are the same picture, however it was cut, framed, turned or written over.
 
 Three steps. Images of equal pixels match. Views (`curate.views`) that lie within a Hamming distance
-make candidates; so do whole pictures of near dHash, which a solid box disturbs less. Candidates are
-verified on aligned thumbnails (`curate.verify`), and the simplest pair of views that agrees says
-what kind of copy it is. Hashes only propose; that is why candidates are taken a little beyond the
-distance asked for.
+make candidates (`curate.candidates`); so do whole pictures of near dHash, which a solid box disturbs
+less. Candidates are verified on aligned thumbnails (`curate.verify`), on all cores, and the simplest pair
+of views that agrees says what kind of copy it is. Hashes only propose; that is why candidates are
+taken a little beyond the distance asked for.
 
 Pure but for the reader, which gives the thumbnails of some images: they are read in chunks, once
 for hashing and again for the images that have candidates, so that a million images need their
-hashes in memory (some 31 views, 24 bytes each) and not their thumbnails. The rows depend neither on
+hashes in memory (some 30 views, 12 bytes each) and not their thumbnails. The rows depend neither on
 the order of the images nor on the size of chunks. `a` < `b` in every match, each pair comes once.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
-from curate import hamming, verify, views
+from curate import candidates, hamming, verify, views
 from curate.boxes import WHOLE
-from curate.views import CROPS, TURNS, UPRIGHT_TURNS, Hashed, Index
+from curate.candidates import COPIES, WHOLE_CROP, WHOLE_VIEW, Candidates, Reader
+from curate.views import CROPS, TURNS, Bits, Index, Pictures
 from schemas.labels import MatchKind
 from schemas.records import Image, Match, Thumbnail
 
-WHOLE_VIEW, WHOLE_CROP = "whole", -1
-"""The thumbnail of all there is, and the number that stands for no crop."""
-
-COPIES = 64
-"""Where more hashes than this are equal, each is compared with the first alone: still connected."""
-
-BEYOND, GRADIENT_BEYOND = 2, 4
-"""Bits by which candidates may be further apart than asked for, by pHash of views and by dHash."""
-
 CHUNK = 4096
 """Images whose thumbnails are read at a time: 20 MB."""
-
-ATTEMPTS = 3
-"""Pairs of views that are verified for each pair of images, the nearest first."""
 
 SAME_BITS, SAME_SCORE = 4, 0.9
 """Distance within, and score above which, two whole pictures of one size may have equal pixels."""
@@ -68,16 +61,11 @@ FRAMED = 0.92
 BORDER_SHARE = 0.35
 """More paper than this share of the area is a screen, not a border."""
 
-Reader = Callable[[Sequence[str]], Iterable[Thumbnail]]
-"""The thumbnails of some images, by digest, in any order."""
+WINDOWS = np.array([crop.pixels(1, 1) for crop in (*CROPS, WHOLE)], dtype=np.float32)
+"""(C + 1, 4) what each crop takes; the last row, that is number -1, the whole."""
 
 PixelReader = Callable[[str], str | None]
 """The digest of an image's decoded upright pixels; None where that cannot be had any more."""
-
-Pair = tuple[int, int]
-
-Rows = NDArray[np.int64]
-"""(N, 7) candidates; columns as in `Found`: images i < j, thumbnails, turn, crop or -1, bits."""
 
 
 def find_matches(
@@ -107,11 +95,13 @@ def find_matches(
         raise ValueError(f"distance {distance_bits} is not within 0 to 16 bits")
     ordered = sorted(images, key=lambda image: image.digest)
     known = _same_pixels(ordered)
-    for i, j in sorted(known):
-        yield _match(ordered, i, j, MatchKind.PIXELS, 0, made_by, 1.0)
-    hashes = _hash_views([image.digest for image in ordered], read, chunk)
-    candidates = _candidates(hashes, distance_bits, known)
-    for found in _verified(candidates, hashes, ordered, read, chunk):
+    for pair in known.tolist():
+        yield _match(ordered, pair >> 32, pair & 0xFFFFFFFF, MatchKind.PIXELS, 0, made_by, 1.0)
+    hashes = candidates.hash_views([image.digest for image in ordered], read, chunk)
+    owners = hashes.owners
+    near = candidates.find_candidates(hashes, distance_bits, known)
+    del hashes  # verification takes thumbnails, not their hashes
+    for found in _verified(near, owners, ordered, read, chunk):
         kind = _kind(found)
         if (
             pixels_of is not None
@@ -129,143 +119,13 @@ def _match(
     return Match(images[i].digest, images[j].digest, kind.value, bits, made_by, verified=verified)
 
 
-def _same_pixels(images: Sequence[Image]) -> set[Pair]:
-    """Pairs i < j of equal pixel digests."""
+def _same_pixels(images: Sequence[Image]) -> Bits:
+    """Pairs of equal pixel digests, packed, in order."""
     numbers: dict[str, int] = {}
-    known = [k for k, image in enumerate(images) if image.pixels is not None]
-    codes = [numbers.setdefault(images[k].pixels or "", len(numbers)) for k in known]
+    known = np.array([k for k, image in enumerate(images) if image.pixels is not None], np.int64)
+    codes = [numbers.setdefault(images[k].pixels or "", len(numbers)) for k in known.tolist()]
     pairs = hamming.self_join(np.array(codes, dtype=np.uint64), 0, copies=COPIES)
-    return {(known[i], known[j]) for i, j in zip(pairs.i.tolist(), pairs.j.tolist(), strict=True)}
-
-
-@dataclass(frozen=True, slots=True)
-class _Hashes:
-    """The hashes of all views. Thumbnails are numbered; `owners` says which image each is of."""
-
-    asked: Hashed
-    offered: Hashed
-    gradients: Hashed
-    owners: Index
-
-
-def _hash_views(digests: Sequence[str], read: Reader, size: int) -> _Hashes:
-    """The hashes of the images, whose thumbnails are read a chunk at a time."""
-    parts: list[_Hashes] = []
-    first = 0
-    for start in range(0, len(digests), size):
-        chunk = digests[start : start + size]
-        rows = _in_order(read(chunk))
-        places = {digest: start + k for k, digest in enumerate(chunk)}
-        parts.append(_hash_rows(rows, first, places))
-        first += len(rows)
-    return _Hashes(
-        views.join([p.asked for p in parts]),
-        views.join([p.offered for p in parts]),
-        views.join([p.gradients for p in parts]),
-        np.concatenate([np.empty(0, np.int64), *(p.owners for p in parts)]),
-    )
-
-
-def _hash_rows(rows: Sequence[Thumbnail], first: int, places: Mapping[str, int]) -> _Hashes:
-    shown = views.pictures(rows)
-    asked = views.ask(shown, first)
-    cut = _croppable(rows)
-    upright = asked.of_view(0)
-    whole = np.array([t.view == WHOLE_VIEW for t in rows], dtype=bool)[upright.rows - first]
-    telling = upright.rows[whole]
-    gradients = views.gradients(shown[telling - first])
-    return _Hashes(
-        asked,
-        views.offer(shown[cut], cut + first),
-        Hashed(gradients, telling, np.zeros(len(telling), np.int64)),
-        np.array([places[t.digest] for t in rows], dtype=np.int64),
-    )
-
-
-def _in_order(rows: Iterable[Thumbnail]) -> list[Thumbnail]:
-    return sorted(rows, key=lambda row: (row.digest, row.view))
-
-
-def _croppable(rows: Sequence[Thumbnail]) -> Index:
-    """Of each image what is inside its border, or the whole where it has none."""
-    best = {t.digest: k for k, t in enumerate(rows) if t.view == WHOLE_VIEW}
-    best |= {t.digest: k for k, t in enumerate(rows) if t.view == "trimmed"}
-    return np.array(sorted(best.values()), dtype=np.int64)
-
-
-def _candidates(hashes: _Hashes, distance_bits: int, known: set[Pair]) -> Rows:
-    """Pairs of views near each other, at most ATTEMPTS for each pair of images, sorted by pair."""
-    distance = min(distance_bits + BEYOND, hamming.LARGEST_DISTANCE)
-    found = [_near_whole(hashes, distance), _near_gradients(hashes, distance_bits)]
-    found += (_near_turned(hashes, turn, distance) for turn in range(1, len(TURNS)))
-    found += (_near_crop(hashes, crop, distance) for crop in range(len(CROPS)))
-    rows = np.concatenate(found)
-    rows = _nearest(rows[rows[:, 0] != rows[:, 1]])
-    new = [k for k, (i, j) in enumerate(rows[:, :2].tolist()) if (i, j) not in known]
-    return rows[new]
-
-
-def _near_whole(hashes: _Hashes, distance: int) -> Rows:
-    """Thumbnails as they are."""
-    upright = hashes.asked.of_view(0)
-    near = hamming.self_join(upright.bits, distance, copies=COPIES)
-    return _rows(hashes, upright.rows[near.i], upright.rows[near.j], 0, WHOLE_CROP, near.d)
-
-
-def _near_gradients(hashes: _Hashes, distance_bits: int) -> Rows:
-    """Whole pictures of near dHash."""
-    told = hashes.gradients
-    distance = min(distance_bits + GRADIENT_BEYOND, hamming.LARGEST_DISTANCE)
-    near = hamming.self_join(told.bits, distance, copies=COPIES)
-    return _rows(hashes, told.rows[near.i], told.rows[near.j], 0, WHOLE_CROP, near.d)
-
-
-def _near_turned(hashes: _Hashes, turn: int, distance: int) -> Rows:
-    """Thumbnails, one of them laid down another way; the other order is found by the inverse turn."""
-    upright, other = hashes.asked.of_view(0), hashes.asked.of_view(turn)
-    near = hamming.cross_join(other.bits, upright.bits, distance, copies=COPIES)
-    rows = _rows(hashes, other.rows[near.i], upright.rows[near.j], turn, WHOLE_CROP, near.d)
-    return rows[rows[:, 2] <= rows[:, 3]]
-
-
-def _near_crop(hashes: _Hashes, crop: int, distance: int) -> Rows:
-    """Thumbnails as they are, or mirrored, against one crop."""
-    offered = hashes.offered.of_view(crop)
-    found = []
-    for turn in range(UPRIGHT_TURNS):
-        asked = hashes.asked.of_view(turn)
-        near = hamming.cross_join(asked.bits, offered.bits, distance, copies=COPIES)
-        found.append(_rows(hashes, asked.rows[near.i], offered.rows[near.j], turn, crop, near.d))
-    return np.concatenate(found)
-
-
-def _rows(
-    hashes: _Hashes, asked: Index, offered: Index, turn: int, crop: int, bits: NDArray[np.uint8]
-) -> Rows:
-    one, other = hashes.owners[asked], hashes.owners[offered]
-    constant = np.ones(len(asked), dtype=np.int64)
-    return np.stack(
-        [
-            np.minimum(one, other),
-            np.maximum(one, other),
-            asked,
-            offered,
-            turn * constant,
-            crop * constant,
-            bits.astype(np.int64),
-        ],
-        axis=1,
-    )
-
-
-def _nearest(rows: Rows) -> Rows:
-    """The first ATTEMPTS of each pair: nearest, then simplest, then in order."""
-    i, j, asked, offered, turn, crop, bits = rows.T
-    rows = rows[np.lexsort((offered, asked, crop, turn, bits, j, i))]
-    starts = np.flatnonzero((np.diff(rows[:, :2], axis=0, prepend=-1) != 0).any(1))
-    lengths = np.diff(starts, append=len(rows))
-    rank = np.arange(len(rows)) - np.repeat(starts, lengths)
-    return rows[rank < ATTEMPTS]
+    return np.sort(candidates.packed(known[pairs.i], known[pairs.j]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,25 +152,61 @@ class Found:
 
 
 def _verified(
-    candidates: Rows, hashes: _Hashes, images: Sequence[Image], read: Reader, chunk: int
+    near: Candidates, owners: NDArray[np.uint32], images: Sequence[Image], read: Reader, chunk: int
 ) -> Iterator[Found]:
     """For each pair of images that is one picture, the simplest explanation that holds."""
-    numbers = _numbers(hashes.owners)
-    for rows in _whole_pairs(candidates, chunk):
-        owners = np.unique(rows[:, :2]).tolist()
-        thumbnails = _in_order(read([images[k].digest for k in owners]))
-        place = {}
-        for t, number in zip(thumbnails, (n for k in owners for n in numbers(k)), strict=True):
-            place[number] = t
-        inner = {t.digest: t for t in sorted(thumbnails, key=_area) if t.view in INNER_VIEWS}
-        by_pair: dict[Pair, list[Found]] = {}
-        for found in _judged(rows, place):
-            by_pair.setdefault((found.i, found.j), []).append(found)
-        for explanations in by_pair.values():
-            holding = [found for found in explanations if not _same_screen(found, inner)]
-            if holding:
-                least = max(found.score for found in holding) - TOLD_APART
-                yield min((f for f in holding if f.score >= least), key=lambda f: f.effort)
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for some in _whole_pairs(near, chunk):
+            laid = _Laid.of(some, owners, images, read)
+            inner = laid.inner()
+            parts = [slice(k, k + verify.BATCH) for k in range(0, len(some), verify.BATCH)]
+            judged = (found for part in pool.map(partial(_judged, laid), parts) for found in part)
+            for _, explanations in groupby(judged, key=lambda found: (found.i, found.j)):
+                holding = [found for found in explanations if not _same_screen(found, inner)]
+                if holding:
+                    least = max(found.score for found in holding) - TOLD_APART
+                    yield min((f for f in holding if f.score >= least), key=lambda f: f.effort)
+
+
+@dataclass(frozen=True, slots=True)
+class _Laid:
+    """Candidates and the thumbnails they are about; `asked` and `offered` are rows of those."""
+
+    near: Candidates
+    thumbnails: Sequence[Thumbnail]
+    shown: NDArray[np.uint8]
+    asked: Index
+    offered: Index
+
+    @classmethod
+    def of(
+        cls, near: Candidates, owners: NDArray[np.uint32], images: Sequence[Image], read: Reader
+    ) -> "_Laid":
+        """With the thumbnails read.
+
+        Raises:
+            ValueError: if an image has other thumbnails than when it was hashed.
+        """
+        i, j = near.i, near.j
+        needed = np.unique(np.concatenate([i, j]))
+        rows = candidates.in_order(read([images[k].digest for k in needed.tolist()]))
+        begins, ends = (np.searchsorted(owners, needed, side) for side in ("left", "right"))
+        if len(rows) != (ends - begins).sum():
+            raise ValueError(
+                f"{len(rows)} thumbnails of {len(needed)} images, {(ends - begins).sum()} when hashed: "
+                "they changed meanwhile; run it again"
+            )
+        firsts = np.cumsum(ends - begins) - (ends - begins)
+        asked = firsts[np.searchsorted(needed, np.where(near.swapped, j, i))]
+        offered = firsts[np.searchsorted(needed, np.where(near.swapped, i, j))]
+        pixels = np.frombuffer(b"".join(row.pixels for row in rows), np.uint8)
+        shown = pixels.reshape(-1, views.EDGE, views.EDGE)
+        return cls(near, rows, shown, asked + near.asked_part, offered + near.offered_part)
+
+    def inner(self) -> Mapping[str, Thumbnail]:
+        """Of each image the largest picture that is shown on a screen or a page."""
+        shown = (t for t in self.thumbnails if t.view in INNER_VIEWS)
+        return {t.digest: t for t in sorted(shown, key=_area)}
 
 
 def _same_screen(found: Found, inner: Mapping[str, Thumbnail]) -> bool:
@@ -326,54 +222,44 @@ def _same_screen(found: Found, inner: Mapping[str, Thumbnail]) -> bool:
     return float(verify.judge(views.pictures([shown]), offered, window).score[0]) < ON_SCREEN
 
 
-def _numbers(owners: Index) -> Callable[[int], range]:
-    """Which thumbnails an image has; those of one image stand together, images in order."""
-
-    def of(owner: int) -> range:
-        first, end = np.searchsorted(owners, [owner, owner + 1]).tolist()
-        return range(first, end)
-
-    return of
-
-
-def _whole_pairs(rows: Rows, size: int) -> Iterator[Rows]:
+def _whole_pairs(near: Candidates, size: int) -> Iterator[Candidates]:
     """The candidates in chunks that do not part the attempts of one pair."""
     at = 0
-    while at < len(rows):
-        end = min(at + size, len(rows))
-        while end < len(rows) and (rows[end, :2] == rows[end - 1, :2]).all():
-            end += 1
-        yield rows[at:end]
+    while at < len(near):
+        last = near.pairs[min(at + size, len(near)) - 1]
+        end = int(np.searchsorted(near.pairs, last, side="right"))
+        yield near[at:end]
         at = end
 
 
-def _judged(rows: Rows, thumbnails: Mapping[int, Thumbnail]) -> Iterator[Found]:
-    """The candidates that are verified, each with its score."""
-    asked = views.pictures([thumbnails[k] for k in rows[:, 2].tolist()])
-    asked = np.stack([TURNS[t].of(a) for a, t in zip(asked, rows[:, 4].tolist(), strict=True)])
-    offered = views.pictures([thumbnails[k] for k in rows[:, 3].tolist()])
-    windows = np.array([_window(crop) for crop in rows[:, 5].tolist()], dtype=np.float32)
+def _judged(laid: _Laid, part: slice) -> list[Found]:
+    """Those of some candidates that are the same picture, each with its score."""
+    near, numbers = laid.near[part], laid.asked[part]
+    turns, crops, bits = near.turn, near.crop, near.distance
+    asked = _turned(laid.shown[numbers].astype(np.float32), turns)
+    offered = laid.shown[laid.offered[part]].astype(np.float32)
+    windows = WINDOWS[crops]
     opinions = verify.opinions(asked, offered, windows)
-    likely = opinions <= verify.OPINION_BITS
+    likely = np.flatnonzero(opinions <= verify.OPINION_BITS)
     judged = verify.judge(asked[likely], offered[likely], windows[likely])
-    told = (
-        rows[likely].tolist(),
-        opinions[likely].tolist(),
-        judged.window.tolist(),
-        judged.score,
-        judged.covered,
-    )
-    for row, opinion, window, score, covered in zip(*told, strict=True):
-        if score < verify.needed(opinion):
-            continue
-        i, j, a, b, turn, crop, bits = row
-        yield Found(
-            i, j, thumbnails[a], thumbnails[b], turn, crop, bits, tuple(window), float(score), float(covered)
-        )  # fmt: skip
+    holds = judged.score >= verify.needed(opinions[likely])
+    i, j, other = near.i, near.j, laid.offered[part]
+    return [
+        Found(
+            int(i[k]), int(j[k]), laid.thumbnails[numbers[k]], laid.thumbnails[other[k]],
+            int(turns[k]), int(crops[k]), int(bits[k]), tuple(judged.window[row].tolist()),
+            float(judged.score[row]), float(judged.covered[row]),
+        )
+        for row, k in enumerate(likely.tolist()) if holds[row]
+    ]  # fmt: skip
 
 
-def _window(crop: int) -> tuple[float, float, float, float]:
-    return (WHOLE if crop == WHOLE_CROP else CROPS[crop]).pixels(1, 1)
+def _turned(shown: Pictures, turns: Index) -> Pictures:
+    """The pictures, each laid down its way."""
+    for turn in np.unique(turns[turns > 0]).tolist():
+        rows = np.flatnonzero(turns == turn)
+        shown[rows] = np.stack([TURNS[turn].of(picture) for picture in shown[rows]])
+    return shown
 
 
 def _kind(found: Found) -> MatchKind:

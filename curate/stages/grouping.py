@@ -15,6 +15,7 @@ from typing import Any
 
 import duckdb
 
+from curate.candidates import Reader
 from curate.catalog import insert, select
 from curate.groups import (
     Grouping,
@@ -24,7 +25,7 @@ from curate.groups import (
     group_matches,
     name_sets,
 )
-from curate.matching import PixelReader, Reader, find_matches
+from curate.matching import PixelReader, find_matches
 from curate.probe import full_pixels
 from curate.stages import Identity, record_run
 from curate.store import MediaStore

@@ -1,0 +1,398 @@
+"""Which pairs of images have views near each other: what `curate.matching` then looks at.
+
+Thumbnails are read in chunks and leave their hashes behind, view by view, 12 bytes each. Four joins
+find the near ones: wholes among each other by both hashes, turned ones with upright ones, and crops with
+what is asked. Crops are joined all at once: a hash that is looked for passes through as many keys of
+an index of twenty crops as through those of one. Where there are very many images they are joined in
+groups, which bounds memory.
+
+Of each pair of images the best few pairs of views are kept, in 12 bytes each, and those that are worse are
+dropped on the way. The result depends neither on the order in which blocks come nor on groups.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curate import hamming, views
+from curate.views import CROPS, TURNS, UPRIGHT_TURNS, Bits, Hashed, Index
+from schemas.records import Thumbnail
+
+WHOLE_VIEW, WHOLE_CROP = "whole", -1
+"""The thumbnail of all there is, and the number that stands for no crop."""
+
+COPIES = 64
+"""Where more hashes than this are equal, each is compared with the first alone: still connected."""
+
+BEYOND, GRADIENT_BEYOND = 2, 4
+"""Bits by which candidates may be further apart than asked for, by pHash of views and by dHash."""
+
+ATTEMPTS = 3
+"""Pairs of views that are verified for each pair of images, the nearest first."""
+
+AT_ONCE = 1 << 23
+"""Hashes that are looked for, or in, at a time: what the join holds of them is some 500 MB."""
+
+HASHED_AT_ONCE = 512
+"""Thumbnails of which one thread makes hashes: 8 MB."""
+
+KEPT_AT_ONCE = 1 << 20
+"""Pairs of views that wait until the best of them are chosen: 12 MB."""
+
+Reader = Callable[[Sequence[str]], Iterable[Thumbnail]]
+"""The thumbnails of some images, by digest, in any order."""
+
+Rows = NDArray[np.uint32]
+"""(N,) numbers of thumbnails."""
+
+PART_BITS, SIDE_AT, CROP_AT, TURN_AT, DISTANCE_AT = 4, 8, 9, 14, 17
+"""Where in the rank of a pair of views its parts stand: smaller is nearer, then simpler."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The hashes of one view, and the thumbnail each is of, ascending."""
+
+    bits: Bits
+    rows: Rows
+
+    def __len__(self) -> int:
+        return len(self.bits)
+
+    def spare(self) -> "View":
+        """The same with the first alone where more than COPIES are equal."""
+        order = np.argsort(self.bits, kind="stable")
+        ordered = self.bits[order]
+        starts = np.flatnonzero(np.diff(ordered, prepend=~ordered[:1]))
+        sizes = np.diff(starts, append=len(ordered))
+        if sizes.max(initial=0) <= COPIES:
+            return self
+        keep = np.repeat(sizes <= COPIES, sizes)
+        keep[starts] = True
+        kept = np.sort(order[keep])
+        return View(self.bits[kept], self.rows[kept])
+
+
+@dataclass(frozen=True, slots=True)
+class Hashes:
+    """The hashes of all views. Thumbnails are numbered; `owners` says which image each is of.
+
+    `asked` has one view a turn, `offered` one a crop.
+    """
+
+    asked: tuple[View, ...]
+    offered: tuple[View, ...]
+    gradients: View
+    owners: Rows
+
+    def firsts(self) -> Rows:
+        """(T,) for each thumbnail, the first one of its image."""
+        starts = np.flatnonzero(np.diff(self.owners, prepend=~self.owners[:1]))
+        sizes = np.diff(starts, append=len(self.owners))
+        return np.repeat(starts, sizes).astype(np.uint32)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """(N,) pairs of views, sorted by pair of images and then best first.
+
+    `pairs` are images i < j, packed; `ranks` say how near and by which views (`_ranked`).
+    """
+
+    pairs: Bits
+    ranks: NDArray[np.uint32]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, some: slice) -> "Candidates":
+        return Candidates(self.pairs[some], self.ranks[some])
+
+    @property
+    def i(self) -> Index:
+        """(N,) the first image."""
+        return (self.pairs >> np.uint64(32)).astype(np.int64)
+
+    @property
+    def j(self) -> Index:
+        """(N,) the second image."""
+        return (self.pairs & np.uint64(0xFFFFFFFF)).astype(np.int64)
+
+    @property
+    def swapped(self) -> NDArray[np.bool_]:
+        """(N,) whether it is the second image that is asked as it is, and the first that offers."""
+        return ((self.ranks >> np.uint32(SIDE_AT)) & np.uint32(1)).astype(bool)
+
+    @property
+    def asked_part(self) -> Index:
+        """(N,) which thumbnail of its image is asked."""
+        return self._bits(PART_BITS, PART_BITS)
+
+    @property
+    def offered_part(self) -> Index:
+        """(N,) which thumbnail of its image is offered."""
+        return self._bits(0, PART_BITS)
+
+    @property
+    def turn(self) -> Index:
+        """(N,) numbers of TURNS."""
+        return self._bits(TURN_AT, DISTANCE_AT - TURN_AT)
+
+    @property
+    def crop(self) -> Index:
+        """(N,) numbers of CROPS, or -1."""
+        return self._bits(CROP_AT, TURN_AT - CROP_AT) + WHOLE_CROP
+
+    @property
+    def distance(self) -> Index:
+        """(N,) bits."""
+        return self._bits(DISTANCE_AT, 5)
+
+    def _bits(self, at: int, count: int) -> Index:
+        return ((self.ranks >> np.uint32(at)) & np.uint32((1 << count) - 1)).astype(np.int64)
+
+
+def packed(i: Index | Rows, j: Index | Rows) -> Bits:
+    """(N,) pairs of images as one number each."""
+    first = np.minimum(i, j).astype(np.uint64) << np.uint64(32)
+    return first | np.maximum(i, j).astype(np.uint64)
+
+
+def hash_views(digests: Sequence[str], read: Reader, size: int) -> Hashes:
+    """The hashes of the images, whose thumbnails are read `size` images at a time."""
+    collected = _Collected()
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for start in range(0, len(digests), size):
+            chunk = digests[start : start + size]
+            rows = in_order(read(chunk))
+            places = {digest: start + k for k, digest in enumerate(chunk)}
+            collected.add(rows, places, pool)
+    return collected.joined()
+
+
+def in_order(rows: Iterable[Thumbnail]) -> list[Thumbnail]:
+    """By image and then by view: the order in which thumbnails are numbered."""
+    return sorted(rows, key=lambda row: (row.digest, row.view))
+
+
+@dataclass(slots=True)
+class _Collected:
+    """Hashes as they come, chunk by chunk."""
+
+    count: int = 0
+    owners: list[Rows] = field(default_factory=list)
+    asked: list[list[View]] = field(default_factory=lambda: [[] for _ in TURNS])
+    offered: list[list[View]] = field(default_factory=lambda: [[] for _ in CROPS])
+    gradients: list[View] = field(default_factory=list)
+
+    def add(
+        self, rows: Sequence[Thumbnail], places: Mapping[str, int], pool: ThreadPoolExecutor
+    ) -> None:
+        """The hashes of some thumbnails, in order."""
+        cut = set(_croppable(rows))
+        parts = [
+            (rows[k : k + HASHED_AT_ONCE], k, cut) for k in range(0, len(rows), HASHED_AT_ONCE)
+        ]
+        for start, asked, offered, gradients in pool.map(_hashed, parts):
+            first = self.count + start
+            for turn, views_of_turn in enumerate(self.asked):
+                views_of_turn.append(_view(asked, turn, first))
+            for crop, views_of_crop in enumerate(self.offered):
+                views_of_crop.append(_view(offered, crop, first))
+            self.gradients.append(_view(gradients, 0, first))
+        self.owners.append(np.array([places[t.digest] for t in rows], dtype=np.uint32))
+        self.count += len(rows)
+
+    def joined(self) -> Hashes:
+        """All of them."""
+        return Hashes(
+            tuple(map(_joined, self.asked)),
+            tuple(map(_joined, self.offered)),
+            _joined(self.gradients),
+            np.concatenate([np.empty(0, np.uint32), *self.owners]),
+        )
+
+
+def _hashed(
+    part: tuple[Sequence[Thumbnail], int, set[int]],
+) -> tuple[int, Hashed, Hashed, Hashed]:
+    """Asked, offered and gradients of some thumbnails, numbered from 0, and where those begin."""
+    rows, start, cut = part
+    shown = views.pictures(rows)
+    asked = views.ask(shown, 0)
+    crops = np.array([k for k in range(len(rows)) if start + k in cut], dtype=np.int64)
+    upright = asked.of_view(0)
+    whole = np.array([t.view == WHOLE_VIEW for t in rows], dtype=bool)[upright.rows]
+    telling = upright.rows[whole]
+    gradients = Hashed(views.gradients(shown[telling]), telling, np.zeros(len(telling), np.int64))
+    return start, asked, views.offer(shown[crops], crops), gradients
+
+
+def _view(hashed: Hashed, view: int, first: int) -> View:
+    one = hashed.of_view(view)
+    return View(one.bits, (one.rows + first).astype(np.uint32))
+
+
+def _joined(parts: list[View]) -> View:
+    """Several as one; the parts are given back to the system."""
+    bits = np.concatenate([np.empty(0, np.uint64), *(p.bits for p in parts)])
+    rows = np.concatenate([np.empty(0, np.uint32), *(p.rows for p in parts)])
+    parts.clear()
+    return View(bits, rows)
+
+
+def _croppable(rows: Sequence[Thumbnail]) -> Iterable[int]:
+    """Of each image what is inside its border, or the whole where it has none."""
+    best = {t.digest: k for k, t in enumerate(rows) if t.view == WHOLE_VIEW}
+    best |= {t.digest: k for k, t in enumerate(rows) if t.view == "trimmed"}
+    return best.values()
+
+
+def find_candidates(hashes: Hashes, distance_bits: int, known: Bits) -> Candidates:
+    """Pairs of views near each other, at most ATTEMPTS for each pair of images.
+
+    Args:
+        hashes: of all views.
+        distance_bits: 0 to 16; more is looked for, by BEYOND.
+        known: packed pairs of images that are left out, sorted.
+    """
+    distance = min(distance_bits + BEYOND, hamming.LARGEST_DISTANCE)
+    gradients = min(distance_bits + GRADIENT_BEYOND, hamming.LARGEST_DISTANCE)
+    best = _Best(hashes.owners, hashes.firsts(), known)
+    upright = [view.spare() for view in hashes.asked[:UPRIGHT_TURNS]]
+    near_whole(hashes.asked[0], distance, best)
+    near_whole(hashes.gradients, gradients, best)
+    near_turned(hashes, upright[0], distance, best)
+    near_crops(hashes, upright, distance, best)
+    return best.chosen()
+
+
+def near_whole(view: View, distance: int, best: "_Best") -> None:
+    """Thumbnails as they are, by one of their hashes."""
+    for near in hamming.self_blocks(view.bits, distance, copies=COPIES):
+        best.add(view.rows[near.i], view.rows[near.j], near.d, 0, WHOLE_CROP)
+
+
+def near_turned(hashes: Hashes, upright: View, distance: int, best: "_Best") -> None:
+    """Thumbnails, one of them laid down another way; the other order is found by the inverse turn."""
+    turned = [(turn, hashes.asked[turn]) for turn in range(1, len(TURNS))]
+    for some in _groups(turned):
+        bits, rows, turns = _stacked(some)
+        for near in hamming.cross_blocks(bits, upright.bits, distance):
+            asked, offered = rows[near.i], upright.rows[near.j]
+            once = asked <= offered
+            of = turns[near.i[once]]
+            best.add(asked[once], offered[once], near.d[once], of, WHOLE_CROP)
+
+
+def near_crops(hashes: Hashes, upright: Sequence[View], distance: int, best: "_Best") -> None:
+    """Thumbnails as they are, or mirrored, against all crops."""
+    bits, rows, turns = _stacked(list(enumerate(upright)))
+    for some in _groups(list(enumerate(hashes.offered))):
+        cut, cut_rows, crops = _stacked(some)
+        for near in hamming.cross_blocks(bits, cut, distance):
+            best.add(rows[near.i], cut_rows[near.j], near.d, turns[near.i], crops[near.j])
+
+
+def _groups(numbered: Sequence[tuple[int, View]]) -> Iterator[list[tuple[int, View]]]:
+    """Views in groups of at most AT_ONCE hashes, or of one view."""
+    group: list[tuple[int, View]] = []
+    size = 0
+    for number, view in numbered:
+        if group and size + len(view) > AT_ONCE:
+            yield group
+            group, size = [], 0
+        group.append((number, view.spare()))
+        size += len(view)
+    if group:
+        yield group
+
+
+def _stacked(numbered: Sequence[tuple[int, View]]) -> tuple[Bits, Rows, NDArray[np.uint8]]:
+    """Hashes, thumbnails and numbers of some views, as three columns."""
+    counts = [len(view) for _, view in numbered]
+    return (
+        np.concatenate([view.bits for _, view in numbered]),
+        np.concatenate([view.rows for _, view in numbered]),
+        np.repeat(np.array([number for number, _ in numbered], dtype=np.uint8), counts),
+    )
+
+
+@dataclass(slots=True)
+class _Best:
+    """The best pairs of views of each pair of images, among those that have come so far."""
+
+    owners: Rows
+    firsts: Rows
+    known: Bits
+    best: Candidates = field(
+        default_factory=lambda: Candidates(np.empty(0, np.uint64), np.empty(0, np.uint32))
+    )
+    waiting: list[Candidates] = field(default_factory=list)
+    size: int = 0
+
+    def add(
+        self,
+        asked: Rows,
+        offered: Rows,
+        bits: NDArray[np.uint8],
+        turn: NDArray[np.uint8] | int,
+        crop: NDArray[np.uint8] | int,
+    ) -> None:
+        """Pairs of thumbnails that are near."""
+        found = self._packed(asked, offered, bits, turn, crop)
+        self.waiting.append(found)
+        self.size += len(found)
+        # Sorted anew when as much has come as there is: work stays in proportion to what comes.
+        if self.size > max(KEPT_AT_ONCE, len(self.best)):
+            self.best = self.chosen()
+
+    def chosen(self) -> Candidates:
+        """The best of all."""
+        parts = [self.best, *self.waiting]
+        self.waiting, self.size = [], 0
+        return _nearest(
+            np.concatenate([p.pairs for p in parts]), np.concatenate([p.ranks for p in parts])
+        )
+
+    def _packed(
+        self,
+        asked: Rows,
+        offered: Rows,
+        bits: NDArray[np.uint8],
+        turn: NDArray[np.uint8] | int,
+        crop: NDArray[np.uint8] | int,
+    ) -> Candidates:
+        one, other = self.owners[asked], self.owners[offered]
+        pairs = packed(one, other)
+        rank = (
+            np.uint32(bits) << np.uint32(DISTANCE_AT)
+            | np.uint32(turn) << np.uint32(TURN_AT)
+            | (np.asarray(crop, np.int64) - WHOLE_CROP).astype(np.uint32) << np.uint32(CROP_AT)
+            | (one > other).astype(np.uint32) << np.uint32(SIDE_AT)
+            | (asked - self.firsts[asked]) << np.uint32(PART_BITS)
+            | (offered - self.firsts[offered])
+        )
+        new = (one != other) & ~_among(pairs, self.known)
+        return Candidates(pairs[new], rank[new])
+
+
+def _among(pairs: Bits, known: Bits) -> NDArray[np.bool_]:
+    """(N,) which pairs are known; `known` is sorted."""
+    if not len(known):
+        return np.zeros(len(pairs), dtype=bool)
+    place = np.searchsorted(known, pairs).clip(0, len(known) - 1)
+    return np.asarray(known[place] == pairs)
+
+
+def _nearest(pairs: Bits, ranks: NDArray[np.uint32]) -> Candidates:
+    """The first ATTEMPTS of each pair of images: nearest, then simplest, then in order."""
+    order = np.lexsort((ranks, pairs))
+    pairs = pairs[order]
+    third = np.ones(len(pairs), dtype=bool)
+    third[ATTEMPTS:] = pairs[ATTEMPTS:] != pairs[:-ATTEMPTS]
+    return Candidates(pairs[third], ranks[order[third]])
