@@ -182,13 +182,13 @@ class _Run:
             threading.Thread(target=self._labour, name=f"fetch-{n}", daemon=True)
             for n in range(self._policy.workers)
         ]
-        for n, other in enumerate(beside):
-            threading.Thread(
-                target=self._attend, args=(other,), name=f"beside-{n}", daemon=True
-            ).start()
+        others = [
+            threading.Thread(target=self._attend, args=(one,), name=f"beside-{n}", daemon=True)
+            for n, one in enumerate(beside)
+        ]
         try:
-            for worker in workers:
-                worker.start()
+            for thread in (*others, *workers):
+                thread.start()
             while True:
                 self._feed()
                 found = self._collected(every_s)
@@ -197,7 +197,7 @@ class _Run:
                 elif self._all_fed and not self._unfinished:
                     return
         finally:
-            self._leave(workers)
+            self._leave(workers, others)
 
     def _feed(self) -> None:
         """Put more items in the lines, as long as workers may run out of them."""
@@ -230,14 +230,14 @@ class _Run:
             found, self._done = self._done[: self._batch], self._done[self._batch :]
             return found
 
-    def _leave(self, workers: list[threading.Thread]) -> None:
+    def _leave(self, workers: list[threading.Thread], others: list[threading.Thread]) -> None:
         with self._lock:
             self._over = True
             self._work.notify_all()
         if self._unfinished:
             self._downloader.abort()
         deadline = time.monotonic() + LEAVE_S
-        if any(worker.ident is None for worker in workers):
+        if any(thread.ident is None for thread in (*others, *workers)):
             time.sleep(BEGIN_S)
         for worker in workers:
             if worker.ident is not None:
