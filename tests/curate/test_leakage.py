@@ -5,7 +5,7 @@ from itertools import product
 from pathlib import Path, PurePosixPath
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Picture
 from PIL import ImageDraw, ImageOps
@@ -301,6 +301,7 @@ COPIES = [
 ]  # fmt: skip
 
 
+@settings(deadline=None, max_examples=8)
 @given(st.permutations(COPIES))
 def test_copies_do_not_depend_on_the_order_of_the_items(items: list[Surveyed]) -> None:
     leaks = find_leaks(items, distance_bits=8)
