@@ -5,7 +5,7 @@ from itertools import product
 from pathlib import Path, PurePosixPath
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Picture
 from PIL import ImageDraw, ImageOps
@@ -185,7 +185,7 @@ def test_each_image_of_an_author_in_two_splits_is_named(folders: list[str]) -> N
     assert len(leaks) <= 3 * len(items)
 
 
-@given(st.permutations([row for rows in PLANTED.values() for row in rows][:8]))
+@given(st.permutations([r for rows in PLANTED.values() for r in rows if not r.thumbnails][:8]))
 def test_the_answer_does_not_depend_on_the_order_of_the_items(items: list[Surveyed]) -> None:
     unique = list({one.path + one.image.digest: one for one in items}.values())
 
@@ -301,9 +301,10 @@ COPIES = [
 ]  # fmt: skip
 
 
-@given(st.permutations(COPIES))
-def test_copies_do_not_depend_on_the_order_of_the_items(items: list[Surveyed]) -> None:
-    leaks = find_leaks(items, distance_bits=8)
+@settings(deadline=None, max_examples=8)
+@given(st.permutations(range(len(COPIES))))
+def test_copies_do_not_depend_on_the_order_of_the_items(order: list[int]) -> None:
+    leaks = find_leaks([COPIES[n] for n in order], distance_bits=8)
 
     assert leaks == find_leaks(COPIES, distance_bits=8)
     assert {"crop", "mirror"} <= {leak.kind for leak in leaks}
