@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 
 from curate import hamming
-from curate.matching import Reader, find_matches
+from curate.candidates import Reader
+from curate.matching import find_matches
 from curate.survey import Surveyed
 from schemas.labels import MatchKind, Split
 from schemas.records import Match, Thumbnail

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from curate.bias import audit
+from curate.candidates import Reader
 from curate.leakage import Leak, find_leaks, summarise
-from curate.matching import Reader
 from curate.stages.checking import survey_release
 from curate.stages.grouping import catalog_thumbnails
 from curate.survey import Surveyed, find_files, iter_survey
