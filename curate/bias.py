@@ -154,7 +154,6 @@ FEATURES: Mapping[str, Feature] = {
     "truncated": Feature("File cut short", "container", _yes_no("truncated")),
     "trailing": Feature("Bytes behind the picture", "container", _trailing),
     "grid": Feature("Block grid of an earlier JPEG", "history", _grid),
-    "upscale": Feature("Factor of enlargement", "history", _number("upscale")),
     "icc": Feature("ICC colour profile", "metadata", _text("icc")),
     "orientation": Feature("EXIF orientation", "metadata", _text("orientation")),
     "camera_make": Feature("Camera make", "metadata", _text("camera_make")),
@@ -176,9 +175,10 @@ FEATURES: Mapping[str, Feature] = {
     "jpeg_dqt_hash": Feature("JPEG quantisation tables", "jpeg", _text("jpeg_dqt_hash")),
     "jpeg_markers": Feature("JPEG marker order", "jpeg", _text("jpeg_markers")),
 }
-"""Every file fact of the audit. What pixels show (blur, noise, information) is left out: a probe that
-reads it is a detector, and what it finds no shortcut. Coefficient histograms (`jpeg_double`) are left
-out as they are there only with an extra. Of equally strong causes, the one that stands first comes first."""
+"""Every file fact of the audit. What pixels show (blur, noise, information, enlargement) is left out:
+a probe that reads it is a detector, and what it finds no shortcut. Coefficient histograms
+(`jpeg_double`) are left out as they are there only with an extra. Of equally strong causes, the one
+that stands first comes first."""
 
 
 @dataclass(frozen=True, slots=True)

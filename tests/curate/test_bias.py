@@ -343,7 +343,6 @@ HISTORY = {
     "truncated": {"truncated": True},
     "trailing": {"trailing_bytes": 300},
     "grid": {"grid": 0.4, "grid_x": 0, "grid_y": 0},
-    "upscale": {"upscale": 2.0},
     "jpeg_scale_luma": {"jpeg_scale_luma": 37.5},
     "jpeg_scale_chroma": {"jpeg_scale_chroma": 37.5},
     "thumbnail_dqt_hash": {"thumbnail_dqt_hash": "ab"},
@@ -367,7 +366,9 @@ def test_a_fact_of_the_file_or_its_history_that_only_the_fakes_have_is_named_a_c
 def test_what_the_pixels_show_is_no_file_fact() -> None:
     rows = planted(300, strength=0.0)
     told = [
-        replace(row, image=replace(row.image, blur=b, noise=b, information=b, jpeg_double=b))
+        replace(
+            row, image=replace(row.image, blur=b, noise=b, information=b, upscale=b, jpeg_double=b)
+        )
         for row, b in ((row, float(row.placement.label if row.placement else 0)) for row in rows)
     ]
 
