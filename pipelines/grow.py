@@ -1,11 +1,14 @@
-"""The verbs that grow a set: init, fetch, split, release. Each: run it, then say it in lines."""
+"""The verbs that grow a set: init, fetch, split, release. Each: run it, then say it in lines.
+
+What a split needs (groups, and with them the comparing of pictures) takes a third of a second to load, so
+only `split` loads it.
+"""
 
 from pathlib import Path
 from typing import Any
 
 from curate.stages.fetching import fetch_media
 from curate.stages.releasing import release_catalog
-from curate.stages.splitting import split_catalog
 from curate.work import Progress
 from curate.workspace import Workspace, create_workspace
 from pipelines.output import table
@@ -60,6 +63,8 @@ SUSPECTS_SHOWN = 5
 
 def split(workspace: Workspace, name: str) -> dict[str, Any]:
     """Assign groups to splits."""
+    from curate.stages.splitting import split_catalog
+
     return split_catalog(workspace, name)
 
 
