@@ -216,6 +216,7 @@ def test_every_vote_arrives_once_and_what_is_done_twice_changes_nothing(
         "real": counts[0],
         "fake": counts[1],
         "undecided": counts[None],
+        "conflicts": 0,
     }
 
 
