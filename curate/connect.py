@@ -34,7 +34,7 @@ from urllib3 import (
     PoolManager,
     Timeout,
 )
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connection import HTTPConnection, HTTPSConnection, port_by_scheme
 from urllib3.exceptions import (
     ConnectTimeoutError,
     IncompleteRead,
@@ -44,6 +44,7 @@ from urllib3.exceptions import (
     NewConnectionError,
     ReadTimeoutError,
 )
+from urllib3.poolmanager import PoolKey
 from urllib3.util.ssl_ import create_urllib3_context
 
 Resolver = Callable[[str, int], list[str]]
@@ -56,6 +57,11 @@ UNKNOWN_FOR_S = 5.0
 HOSTS = 256
 """Hosts whose idle connections are kept."""
 
+_PLAIN_URL = re.compile(
+    r"(https?)://((?:[a-z0-9][a-z0-9-]*\.)*[a-z0-9][a-z0-9-]*)(?::([1-9][0-9]{0,4}))?"
+    r"((?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?(?:\?[A-Za-z0-9._~=&-]+)?)"
+)
+"""URLs that requests would send as they stand; any other is prepared by it."""
 _AZURE_WIRE_SERVER = ipaddress.ip_address("168.63.129.16")  # metadata service on a public address
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
@@ -289,6 +295,7 @@ class CheckedAdapter(HTTPAdapter):
         self._begun: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._over = False
+        self._keys: dict[tuple[str, str, int | None], tuple[PoolKey, dict[str, Any]]] = {}
         super().__init__(pool_connections=HOSTS, pool_maxsize=size)
 
     def init_poolmanager(
@@ -307,12 +314,10 @@ class CheckedAdapter(HTTPAdapter):
         What `send` does around it (cookies, proxies, authority files, errors of its own) costs a fifth of a
         small download, and is not wanted here.
         """
-        request = PreparedRequest()
-        request.prepare_url(url, None)
-        pool = self.get_connection_with_tls_context(request, True)
+        pool, path = self._place(url)
         return pool.urlopen(
             "GET",
-            request.path_url,
+            path,
             headers=headers,
             timeout=Timeout(connect=timeout, read=timeout),
             retries=False,
@@ -321,6 +326,29 @@ class CheckedAdapter(HTTPAdapter):
             preload_content=False,
             decode_content=False,
         )
+
+    def _place(self, url: str) -> tuple[HTTPConnectionPool, str]:
+        """The pool of the URL's host, and what to ask there. A plain URL needs no preparing."""
+        if plain := _PLAIN_URL.fullmatch(url):
+            scheme, host, port, path = plain.groups()
+            return self._pool(scheme, host, int(port) if port else None), path
+        request = PreparedRequest()
+        request.prepare_url(url, None)
+        return self.get_connection_with_tls_context(request, True), request.path_url
+
+    def _pool(self, scheme: str, host: str, port: int | None) -> HTTPConnectionPool:
+        """The pool of a host; its key, which takes longer to make than to use, is made once."""
+        keyed = self._keys.get((scheme, host, port))
+        if keyed is None:
+            if len(self._keys) >= HOSTS:
+                self._keys.clear()
+            about = {**self.poolmanager.connection_pool_kw, "scheme": scheme, "host": host}
+            about["port"] = port_by_scheme[scheme] if port is None else port
+            keyed = self.poolmanager.key_fn_by_scheme[scheme](about), about
+            self._keys[scheme, host, port] = keyed
+        key, about = keyed
+        pool: HTTPConnectionPool = self.poolmanager.connection_from_pool_key(key, dict(about))
+        return pool
 
     def abort(self) -> None:
         """End every connection where it is, for good: whoever reads from one gets an error at once."""

@@ -1,4 +1,4 @@
-"""Heads of answers are read as the standard library reads them, only faster where they are plain."""
+"""Heads of answers and plain URLs are read as the libraries read them, only faster."""
 
 import http.client
 import io
@@ -7,8 +7,10 @@ import socket
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from requests import PreparedRequest
+from requests.exceptions import InvalidURL
 
-from curate.connect import _plain, _Response
+from curate.connect import _PLAIN_URL, CheckedAdapter, _plain, _Response, is_public
 
 LINES = st.one_of(
     st.sampled_from([
@@ -88,3 +90,36 @@ def test_the_body_begins_where_the_head_ends():
         io.BytesIO(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\r\n\r\n").read()[head.size :]
         == b"\r\n\r\n"
     )
+
+
+@given(st.from_regex(_PLAIN_URL, fullmatch=True))
+@example("https://pbs.example.org/media/Ab-1_x.jpg?format=jpg&name=orig")
+@example("http://127.0.0.1:8080/h1/2.jpg")
+def test_a_plain_url_is_one_that_requests_sends_as_it_stands(url):
+    plain = _PLAIN_URL.fullmatch(url)
+    assert plain is not None
+    request = PreparedRequest()
+
+    try:
+        request.prepare_url(url, None)
+    except InvalidURL:
+        return  # a port or name that cannot be, which connecting refuses as well
+
+    assert request.url == url
+    assert request.path_url == plain[4]
+
+
+def test_a_pool_is_kept_for_a_host_and_made_anew_when_it_was_let_go():
+    adapter = CheckedAdapter(2, lambda host, port: [], is_public)
+
+    first, path = adapter._place("https://a.example/1.jpg")
+    again, _ = adapter._place("https://a.example/2.jpg")
+    prepared, _ = adapter._place("https://a.example/%C3%A9.jpg")
+    adapter.poolmanager.clear()
+    anew, _ = adapter._place("https://a.example/3.jpg")
+
+    assert path == "/1.jpg"
+    assert first is again is prepared
+    assert (first.host, first.port, first.scheme) == ("a.example", 443, "https")
+    assert anew is not first
+    assert (anew.host, anew.port) == ("a.example", 443)
