@@ -247,7 +247,7 @@ class _Plan:
 
     items: int
     parts: list[_Part]
-    library: Library
+    exports: Library
     refused: frozenset[str]
 
 
@@ -298,11 +298,11 @@ def _rows(
         "base": str(workspace.root),
         "refused": sorted(plan.refused),
     }
-    first, *others = (_wanted(workspace, plan.library, part) for part in plan.parts)
+    first, *others = (_wanted(workspace, plan.exports, part) for part in plan.parts)
     with Downloader(own, honour_opt_out=honour) as downloader:
         yield from fetch_all(
             first,
-            library=plan.library,
+            library=plan.exports,
             downloader=downloader,
             put=partial(workspace.store.put_unless, plan.refused),
             batch=BATCH,

@@ -267,7 +267,7 @@ def test_items_that_another_process_brings_meanwhile_break_no_host_apart(
     workspace.catalog.add("media", [mixed_up])
 
     shared = [
-        {w.item.post_id for w in fetching._wanted(workspace, plan.library, part)}
+        {w.item.post_id for w in fetching._wanted(workspace, plan.exports, part)}
         for part in plan.parts
     ]
 
@@ -275,7 +275,7 @@ def test_items_that_another_process_brings_meanwhile_break_no_host_apart(
     assert sorted(one for part in shared for one in part) == sorted(str(n) for n in range(60))
     assert {
         w.item.post_id
-        for w in fetching._wanted(workspace, plan.library, fetching._planned(workspace, 1).parts[0])
+        for w in fetching._wanted(workspace, plan.exports, fetching._planned(workspace, 1).parts[0])
     } == {"new", *(str(n) for n in range(60))}
 
 
