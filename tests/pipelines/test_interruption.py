@@ -236,12 +236,12 @@ def test_a_second_run_changes_nothing_and_says_so_quickly(whole, killer):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory) -> Path:
-    """Enough work for two processes and several seconds."""
+    """More work than any machine does in the seconds before the interruption; links cost no space."""
     folder = tmp_path_factory.mktemp("photos")
     noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
     picture = PIL.Image.fromarray(noise).resize((1600, 1200))
     picture.save(folder / "0.jpg", quality=90)
-    for number in range(1, 300):
+    for number in range(1, 5000):
         os.link(folder / "0.jpg", folder / f"{number}.jpg")
     return folder
 
