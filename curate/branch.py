@@ -23,6 +23,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from curate.branches import SENT
 from curate.download import Downloader, Received, failed
 from curate.fetch import Wanted, fetch_all
 from curate.store import MediaStore
@@ -39,8 +40,6 @@ ROWS = 250
 EVERY_S = 1.0
 NAMES = tuple(field.name for field in fields(Fetch))
 """What a row is told as."""
-SENT = ("platform", "post_id", "position", "source_id", "url", "fallback_urls")
-"""What an item is told as; the number of the attempt comes after it."""
 
 
 def main() -> None:

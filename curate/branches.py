@@ -3,6 +3,8 @@
 One interpreter runs one thread at a time, so that a quick server is faster than it. The catalog and the
 exports stay here: items are sent to a branch as it asks for them, and its rows come back (`curate.branch`
 tells how). A branch that dies takes nothing along but time: what it had not answered is left for a later run.
+
+Little is imported here, so that a branch can be started first of all and load while this process does.
 """
 
 import json
@@ -16,17 +18,21 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from curate import branch
-from curate.fetch import Wanted
+from curate.shares import MOST
 from schemas import errors
-from schemas.records import Fetch
+
+if TYPE_CHECKING:
+    from curate.fetch import Wanted
+    from schemas.records import Fetch
 
 log = logging.getLogger(__name__)
 
 LIST = 256
 """Items to a message."""
+SENT = ("platform", "post_id", "position", "source_id", "url", "fallback_urls")
+"""What an item is told as; the number of the attempt comes after it."""
 LEAVE_S = 5.0
 """How long the thread of a branch is waited for; cut off by the exit, it makes DuckDB complain."""
 START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from curate.branch import main; main()"
@@ -39,6 +45,11 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def worth_starting() -> int:
+    """How many branches there may be use for, before it is known what there is to fetch."""
+    return min(cores(), MOST) - 1
 
 
 class Branch:
@@ -58,7 +69,7 @@ class Branch:
         with _no_ctrl_c():
             self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, bufsize=-1)  # noqa: S603
 
-    def rows(self, rules: dict[str, Any], items: Iterator[Wanted]) -> Iterator[list[Fetch]]:
+    def rows(self, rules: dict[str, Any], items: Iterator["Wanted"]) -> Iterator[list["Fetch"]]:
         """The rows of these items, as they are done.
 
         Raises:
@@ -78,7 +89,11 @@ class Branch:
             with suppress(OSError):
                 stream.close()  # type: ignore[union-attr]  # both are pipes
 
-    def _exchange(self, rules: dict[str, Any], lists: Iterator[list[Any]]) -> Iterator[list[Fetch]]:
+    def _exchange(
+        self, rules: dict[str, Any], lists: Iterator[list[Any]]
+    ) -> Iterator[list["Fetch"]]:
+        from schemas.records import Fetch
+
         self._send(rules)
         for kind, what in self._messages():
             if kind == "more":
@@ -122,10 +137,10 @@ def started(number: int) -> Iterator[list[Branch]]:
             one.close()
 
 
-def _lists(items: Iterator[Wanted]) -> Iterator[list[Any]]:
+def _lists(items: Iterator["Wanted"]) -> Iterator[list[Any]]:
     """Items as they travel; what is in an export never does."""
     while found := list(islice(items, LIST)):
-        yield [[*(getattr(item, name) for name in branch.SENT), attempt] for item, attempt in found]
+        yield [[*(getattr(item, name) for name in SENT), attempt] for item, attempt in found]
 
 
 def _error(name: str, text: str) -> Exception:

@@ -230,10 +230,13 @@ def fetch(context: typer.Context, workspace: WorkspaceDir = None, as_json: Json 
 
     Example: wildrf fetch
     """
-    from pipelines import grow
+    from curate.branches import started, worth_starting
 
-    with working() as progress:
-        result = grow.fetch(opened(context, workspace), progress)
+    with started(worth_starting()) as ready:  # they load while this process does
+        from pipelines import grow
+
+        with working() as progress:
+            result = grow.fetch(opened(context, workspace), progress, ready)
     show(result, grow.fetch_lines(result), as_json)
 
 

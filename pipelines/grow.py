@@ -4,9 +4,11 @@ What a split needs (groups, and with them the comparing of pictures) takes a thi
 only `split` loads it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from curate.branches import Branch
 from curate.stages.fetching import fetch_media
 from curate.stages.releasing import release_catalog
 from curate.work import Progress
@@ -28,9 +30,9 @@ def init_lines(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def fetch(workspace: Workspace, progress: Progress) -> dict[str, Any]:
-    """Bring media home."""
-    return fetch_media(workspace, progress)
+def fetch(workspace: Workspace, progress: Progress, ready: Sequence[Branch] = ()) -> dict[str, Any]:
+    """Bring media home, with the help of processes that were started before."""
+    return fetch_media(workspace, progress, ready=ready)
 
 
 def fetch_lines(result: dict[str, Any]) -> list[str]:

@@ -6,7 +6,8 @@ say, and which picture is under so many unrelated posts that it stands for missi
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -118,7 +119,11 @@ TAGGABLE = """
 
 
 def fetch_media(
-    workspace: Workspace, progress: Progress | None = None, *, processes: int | None = None
+    workspace: Workspace,
+    progress: Progress | None = None,
+    *,
+    processes: int | None = None,
+    ready: Sequence[Branch] = (),
 ) -> dict[str, Any]:
     """Try every media item that is not here and may still be had; the outcome of all items so far.
 
@@ -129,14 +134,16 @@ def fetch_media(
         workspace: what is fetched for.
         progress: who is told.
         processes: how many may fetch at once; as many as there are processors if not said.
+        ready: branches that were started before: those without use are ended, none is started beside.
     """
     progress = progress or Silent()
     workspace.store.tidy(datetime.now(UTC))
-    plan = _planned(workspace, cores() if processes is None else processes)
+    allowed = len(ready) + 1 if ready else cores()
+    plan = _planned(workspace, allowed if processes is None else processes)
     progress.start("fetch", plan.items)
     later: Counter[str] = Counter()
     tried = 0
-    with started(len(plan.parts) - 1) as branches:
+    with _needed(ready, len(plan.parts) - 1) as branches:
         for rows in _rows(workspace, plan, branches, later):
             tried += len(rows)
             workspace.catalog.add("fetch", _sorted(rows))
@@ -144,6 +151,18 @@ def fetch_media(
     told = _noted(workspace)
     died = sum(branch.died for branch in branches)
     return {**told, "tried": tried, "later": dict(later), "died": died}
+
+
+@contextmanager
+def _needed(ready: Sequence[Branch], number: int) -> Iterator[list[Branch]]:
+    """So many branches: those that are ready, or new ones."""
+    if not ready:
+        with started(number) as made:
+            yield made
+        return
+    for spare in ready[number:]:
+        spare.close()
+    yield list(ready[:number])
 
 
 def media_to_fetch(workspace: Workspace) -> int:

@@ -186,6 +186,16 @@ def test_several_processes_leave_the_same_rows_as_one(make, served, few, branche
     assert results[1]["tried"] == len(mixed())
 
 
+def test_processes_that_were_started_before_are_used_and_those_without_use_are_ended(make, few):
+    workspace = make(items(60))
+    with started(2) as ready:
+        result = fetch_media(workspace, ready=ready, processes=2)
+
+        assert ready[0]._listener is not None
+        assert ready[1]._process.poll() is not None
+    assert result["ok"] == 60
+
+
 def test_no_host_is_asked_more_often_or_sooner_than_one_process_would(make, served, few, branches):
     served.takes_s = 0.02
     workspace = make(items(90), workers=8, per_host=2, host_pause_s=0.05)
