@@ -10,7 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import duckdb
@@ -27,6 +27,7 @@ from curate.groups import (
 )
 from curate.matching import PixelReader, find_matches
 from curate.probe import full_pixels
+from curate.spool import Spool
 from curate.stages import Identity, record_run
 from curate.store import MediaStore
 from curate.work import Progress, Silent
@@ -52,7 +53,10 @@ INPUTS = """
     ORDER BY i.digest
 """
 
-THUMBNAILS = "SELECT * FROM thumbnail WHERE digest IN (SELECT unnest($digests))"
+THUMBNAILS = "SELECT * FROM thumbnail WHERE rowid >= $begin AND rowid < $begin + $page"
+ROWS = "SELECT coalesce(max(rowid) + 1, 0) AS n FROM thumbnail"
+PAGE = 20_000
+"""Thumbnails that are read from the catalog at a time: 80 MB."""
 
 MEMBERS = """
     SELECT i.digest, i.made_by, i.bytes, i.format, i.width, i.height, i.jpeg_quality, s.posted_at,
@@ -177,13 +181,20 @@ def match_images(
 
 
 def catalog_thumbnails(workspace: Workspace) -> Reader:
-    """The thumbnails in a workspace's catalog, a few thousand images at a time."""
+    """The thumbnails in a workspace's catalog, which is read when they are first asked for."""
+
+    @cache
+    def spool() -> Spool:
+        return Spool(workspace.root, _thumbnails(workspace))
+
+    return lambda digests: spool().read(digests)
+
+
+def _thumbnails(workspace: Workspace) -> Iterator[Thumbnail]:
+    """All of them, page by page: the catalog is never held for long."""
     table = find(TABLES, "thumbnail")
-
-    def read(digests: Sequence[str]) -> Iterator[Thumbnail]:
-        yield from table.from_arrow(workspace.catalog.query(THUMBNAILS, digests=list(digests)))
-
-    return read
+    for begin in range(0, workspace.catalog.rows(ROWS)[0]["n"], PAGE):
+        yield from table.from_arrow(workspace.catalog.query(THUMBNAILS, begin=begin, page=PAGE))
 
 
 def stored_pixels(workspace: Workspace, digest: str) -> str | None:
