@@ -7,10 +7,11 @@ memory is some 120 bytes for each. The file has no name and ends with this objec
 """
 
 import mmap
+import os
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from sys import intern
 from typing import IO
@@ -30,7 +31,7 @@ class Spool:
     """Thumbnails of many images: all are laid down first, then some are read, and others.
 
     Args:
-        folder: where there is room for them.
+        folder: where there is room for them; if it cannot be written, they go where temporary files do.
         thumbnails: in any order; of two with one image and one view the later counts.
 
     Raises:
@@ -42,14 +43,14 @@ class Spool:
         self._views: list[str] = []
         self._makers: list[str] = []
         self._boxes = array("d")
-        with _file(folder) as file:
+        with _opened(folder) as file:
             for row in thumbnails:
-                file.write(row.pixels)
+                _write(file, row.pixels)
                 digests.append(row.digest)
                 self._views.append(intern(row.view))
                 self._makers.append(intern(row.made_by))
                 self._boxes.extend((row.left, row.top, row.right, row.bottom))
-            file.flush()
+            _write(file, b"", flush=True)
             self._pixels = _mapped(file, len(digests))
         self._digests, self._rows = _sorted(digests, self._views)
 
@@ -76,18 +77,24 @@ class Spool:
 
 
 @contextmanager
-def _file(folder: Path) -> Iterator[IO[bytes]]:
-    """A file without a name.
-
-    Raises:
-        StoreError: if what is written in the block does not fit.
-    """
+def _opened(folder: Path) -> Iterator[IO[bytes]]:
+    """A file without a name; where `folder` cannot be written, it is where temporary files are."""
+    file = tempfile.TemporaryFile(dir=folder if os.access(folder, os.W_OK) else None)
     try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            yield file
+        yield file
+    finally:
+        with suppress(OSError):  # what a full disk did not take was told when it was written
+            file.close()
+
+
+def _write(file: IO[bytes], data: bytes, *, flush: bool = False) -> None:
+    try:
+        file.write(data)
+        if flush:
+            file.flush()
     except OSError as error:
         raise StoreError(
-            f"the thumbnails of this set cannot be laid down in {folder}: {error.strerror}; "
+            f"thumbnails cannot be laid down in a temporary file: {error.strerror}; "
             "make room there, 5 KB for each image"
         ) from None
 

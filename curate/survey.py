@@ -9,8 +9,9 @@ posts are joined by path.
 
 import logging
 import os
+import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
 from curate.probe import examine
+from curate.spool import Spool
 from curate.work import MOST_SECONDS, Engine
 from schemas.errors import InputError
 from schemas.layout import MANIFEST, SUFFIXES, Placement, place
@@ -110,6 +112,19 @@ def iter_survey(root: Path, files: Files, engine: Engine, *, max_pixels: int) ->
         for row in engine.map(work, chunk, lost=crashed_file, seconds=MOST_SECONDS):
             yield _join(row, joined.get(row.path))
     logger.info("surveyed %d images of %s, other files: %s", len(files.images), root, files.others)
+
+
+def laid_down(rows: Iterable[Surveyed]) -> tuple[list[Surveyed], Spool]:
+    """The rows without their thumbnails, and those in a temporary file: memory holds a million rows so."""
+    kept: list[Surveyed] = []
+
+    def thumbnails() -> Iterator[Thumbnail]:
+        for row in rows:
+            kept.append(replace(row, thumbnails=()))
+            yield from row.thumbnails
+
+    spool = Spool(Path(tempfile.gettempdir()), thumbnails())
+    return kept, spool
 
 
 def survey_file(root: str, path: str, *, max_pixels: int) -> Surveyed:

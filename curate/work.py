@@ -74,3 +74,10 @@ def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """`items` in slices of `size`, the last one shorter."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def counted(items: Iterable[T], progress: Progress) -> Iterator[T]:
+    """The items, each told as done when the next is asked for."""
+    for item in items:
+        yield item
+        progress.advance(1)

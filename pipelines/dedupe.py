@@ -4,12 +4,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import chain, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from curate.contamination import Hit, Known, find_known, keep_surest, read_known
 from curate.probe import full_pixels
+from curate.spool import Spool
 from curate.stages.grouping import (
     Grouped,
     dedupe_catalog,
@@ -19,15 +20,15 @@ from curate.stages.grouping import (
     regroup_catalog,
     review_pairs,
 )
-from curate.survey import Surveyed, crashed_file, find_files, survey_file
-from curate.work import MOST_SECONDS, Engine, Progress
+from curate.survey import Surveyed, crashed_file, find_files, laid_down, survey_file
+from curate.work import MOST_SECONDS, Engine, Progress, counted
 from curate.workspace import Workspace
 from pipelines.examine import MAX_PIXELS
 from pipelines.output import shortened
 from schemas.errors import InputError
 from schemas.labels import Label, MatchKind, Word
 from schemas.policy import DedupePolicy
-from schemas.records import Match
+from schemas.records import Match, Thumbnail
 
 STAGE = "dedupe-folder/2"
 
@@ -62,13 +63,13 @@ def dedupe_folder(
         InputError: if there is no image in it, or `against` is neither a folder of images nor a table.
     """
     benchmark = None if against is None else open_benchmark(against, engine, progress)
-    rows = _survey(root, engine, progress)
+    rows, spool = _survey(root, engine, progress)
     decoded = [row for row in rows if row.image.error is None]
     paths: dict[str, list[str]] = defaultdict(list)
     for row in decoded:
         paths[row.image.digest].append(row.path)
     first = {row.image.digest: row for row in reversed(decoded)}
-    ours = {digest: Found(root, row) for digest, row in first.items()}
+    ours = {digest: Found(root, row, spool) for digest, row in first.items()}
     matches = _matches(ours, distance_bits)
     members = [member_of(row.image, row.evidence) for row in first.values()]
     grouped = group_images(members, matches, DedupePolicy(distance_bits=distance_bits))
@@ -88,7 +89,7 @@ def dedupe_folder(
     return Outcome(result, root.resolve().name, lambda path: root / path, _file_in(against))
 
 
-def _survey(root: Path, engine: Engine, progress: Progress) -> list[Surveyed]:
+def _survey(root: Path, engine: Engine, progress: Progress) -> tuple[list[Surveyed], Spool]:
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         raise InputError(f"{root} {what}; expected a folder of images")
@@ -97,19 +98,17 @@ def _survey(root: Path, engine: Engine, progress: Progress) -> list[Surveyed]:
         raise InputError(f"{root} holds no image; expected a folder of images")
     progress.start(f"examine {root.name}", len(files.images))
     work = partial(survey_file, str(root), max_pixels=MAX_PIXELS)
-    rows = []
-    for row in engine.map(work, files.images, lost=crashed_file, seconds=MOST_SECONDS):
-        rows.append(row)
-        progress.advance(1)
-    return rows
+    examined = engine.map(work, files.images, lost=crashed_file, seconds=MOST_SECONDS)
+    return laid_down(counted(examined, progress))
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An image file that was examined, and the folder that its path starts from."""
+    """An image file that was examined, the folder that its path starts from, and its thumbnails."""
 
     root: Path
     row: Surveyed
+    spool: Spool
 
 
 def _matches(found: Mapping[str, Found], distance_bits: int) -> list[Match]:
@@ -120,11 +119,17 @@ def _matches(found: Mapping[str, Found], distance_bits: int) -> list[Match]:
 
     return match_images(
         [one.row.image for one in found.values()],
-        lambda digests: chain.from_iterable(found[digest].row.thumbnails for digest in digests),
+        partial(_thumbnails, found),
         distance_bits=distance_bits,
         made_by=STAGE,
         pixels_of=pixels_of,
     )
+
+
+def _thumbnails(found: Mapping[str, Found], digests: Sequence[str]) -> Iterator[Thumbnail]:
+    """Those of some images, from wherever they were laid down."""
+    for spool in dict.fromkeys(found[digest].spool for digest in digests):
+        yield from spool.read([digest for digest in digests if found[digest].spool is spool])
 
 
 def _listed(matches: Iterable[Match], paths: Mapping[str, list[str]]) -> list[dict[str, Any]]:
@@ -191,8 +196,9 @@ def open_benchmark(place: Path, engine: Engine, progress: Progress) -> Benchmark
         raise InputError(f"{place} does not exist; expected a folder of images or a table of them")
     if not place.is_dir():
         return Benchmark(place, read_known(place), {})
-    rows = [row for row in _survey(place, engine, progress) if row.image.error is None]
-    images = {row.image.digest: Found(place, row) for row in reversed(rows)}
+    examined, spool = _survey(place, engine, progress)
+    rows = [row for row in examined if row.image.error is None]
+    images = {row.image.digest: Found(place, row, spool) for row in reversed(rows)}
     return Benchmark(place, [_as_known(row) for row in rows], images)
 
 

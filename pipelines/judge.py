@@ -11,8 +11,8 @@ from curate.candidates import Reader
 from curate.leakage import Leak, find_leaks, summarise
 from curate.stages.checking import survey_release
 from curate.stages.grouping import catalog_thumbnails
-from curate.survey import Surveyed, find_files, iter_survey
-from curate.work import Engine, Progress
+from curate.survey import Surveyed, find_files, iter_survey, laid_down
+from curate.work import Engine, Progress, counted
 from curate.workspace import Workspace
 from pipelines.examine import MAX_PIXELS
 from pipelines.output import table
@@ -42,11 +42,9 @@ def survey_folder(root: Path, engine: Engine, progress: Progress) -> Survey:
     """Every image under `root`, examined; a folder is judged by the default policy."""
     files = find_files(root)
     progress.start(f"examine {root.name}", len(files.images))
-    found = []
-    for row in iter_survey(root, files, engine, max_pixels=MAX_PIXELS):
-        found.append(row)
-        progress.advance(1)
-    return Survey(found, Policy(name="folder"), root, dict(files.others))
+    examined = iter_survey(root, files, engine, max_pixels=MAX_PIXELS)
+    found, spool = laid_down(counted(examined, progress))
+    return Survey(found, Policy(name="folder"), root, dict(files.others), spool.read)
 
 
 def survey_catalog(workspace: Workspace, name: str) -> Survey:

@@ -55,5 +55,11 @@ def test_nothing_is_left_in_the_folder(tmp_path):
 def test_a_disk_that_is_full_is_told_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.TemporaryFile", lambda dir: open("/dev/full", "w+b"))  # noqa: SIM115
 
-    with pytest.raises(StoreError, match=r"cannot be laid down in .*No space left.*make room"):
+    with pytest.raises(StoreError, match=r"cannot be laid down .*No space left.*make room"):
         Spool(tmp_path, [thumbnail("a")])
+
+
+def test_a_folder_that_cannot_be_written_is_not_needed(tmp_path):
+    spool = Spool(tmp_path / "gone", [thumbnail("a", shade=3)])
+
+    assert list(spool.read(["a"])) == [thumbnail("a", shade=3)]
