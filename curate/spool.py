@@ -79,7 +79,8 @@ class Spool:
 @contextmanager
 def _opened(folder: Path) -> Iterator[IO[bytes]]:
     """A file without a name; where `folder` cannot be written, it is where temporary files are."""
-    file = tempfile.TemporaryFile(dir=folder if os.access(folder, os.W_OK) else None)
+    place = folder if os.access(folder, os.W_OK) else None
+    file = tempfile.TemporaryFile(dir=place)  # noqa: SIM115 - closing it may fail, which is told before
     try:
         yield file
     finally:
