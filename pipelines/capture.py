@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from curate.collectors.reading import iso_time
-from curate.live import LIVE
+from curate.live import LIVE, Live
 from curate.live.asking import Asking
 from curate.live.capturing import Captured, capture
-from curate.live.contract import Asked, Live
+from curate.live.contract import Asked
 from curate.stages.collecting import collect_export
 from curate.work import Progress
 from curate.workspace import Workspace

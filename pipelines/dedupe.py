@@ -1,7 +1,7 @@
 """The verb that finds copies: in a workspace or any folder, against a benchmark, with a page of pairs."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import pairwise
@@ -25,6 +25,7 @@ from curate.work import MOST_SECONDS, Engine, Progress, counted
 from curate.workspace import Workspace
 from pipelines.examine import MAX_PIXELS
 from pipelines.output import shortened
+from pipelines.report.dedupe import FileOf, Outcome, write_dedupe_page
 from schemas.errors import InputError
 from schemas.labels import Label, MatchKind, Word
 from schemas.policy import DedupePolicy
@@ -34,19 +35,6 @@ STAGE = "dedupe-folder/2"
 
 SHOWN = 20
 """Matches, and things of every other sort, that are named one by one for people."""
-
-FileOf = Callable[[str], Path | None]
-"""Where the file of a name in the result lies; None if it is not on this machine."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What was found, by path or by digest, and where the files are that a page would show."""
-
-    result: dict[str, Any]
-    name: str
-    file_of: FileOf
-    known_file_of: FileOf
 
 
 def dedupe_folder(
@@ -330,8 +318,6 @@ def words_of(
 
 def write_page(outcome: Outcome, page: Path) -> dict[str, Any]:
     """Write the page of pairs; the result, with where that is."""
-    from pipelines.report.dedupe import write_dedupe_page
-
     write_dedupe_page(outcome, page)
     return {**outcome.result, "report": str(page)}
 

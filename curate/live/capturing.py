@@ -14,8 +14,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from curate.live import Live
 from curate.live.asking import Asking
-from curate.live.contract import Asked, Done, Live, Record, Stopped
+from curate.live.contract import Asked, Done, Record, Stopped
 from curate.work import Progress
 from schemas.errors import InputError
 

@@ -4,25 +4,16 @@ A capture file is an ordinary export: the platform's own answers, one record per
 as they came (a record that spans lines loses the white space between its tokens, nothing else). It
 holds nothing of ours, so what a capture asked and how it ended is told by its result, and the state
 of an interrupted one is read from the lines it has.
-
-A live module has `PLATFORM`, `OPTIONS`, `SECRETS` and three verbs. `name` says what is asked for in a file
-name and refuses what cannot be asked; `walk` is the only verb that touches the network; `tell` is
-pure: the same line always has the same id.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 
 from schemas.errors import InputError, ServiceError
-
-if TYPE_CHECKING:
-    from curate.live.asking import Asking
-
 
 MAX_NAME = 150
 """Bytes of what is asked for in a file name, which may have 255."""
@@ -96,33 +87,6 @@ class Done:
     def last_id(self) -> str | None:
         """The id of the last record that has one."""
         return next((r.id for r in reversed(self.tail) if r.id), None)
-
-
-class Live(Protocol):
-    """What a live module is."""
-
-    @property
-    def PLATFORM(self) -> str:
-        """The collector that reads what is captured."""
-
-    @property
-    def OPTIONS(self) -> tuple[str, ...]:
-        """The fields of what is asked that it uses, besides the limit and the earliest time."""
-
-    @property
-    def SECRETS(self) -> tuple[str, ...]:
-        """Environment variables that hold credentials."""
-
-    def name(self, asked: Asked) -> str:
-        """What is asked for, as part of a file name."""
-
-    def walk(
-        self, asked: Asked, asking: "Asking", secrets: Mapping[str, str], done: Done
-    ) -> Iterator[Record]:
-        """Records in the order of the listing, those that `done` knows again or not, to its end."""
-
-    def tell(self, line: bytes) -> Record:
-        """The record that a line of a capture file is. Pure."""
 
 
 def line_of(raw: msgspec.Raw) -> bytes:

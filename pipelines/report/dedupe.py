@@ -6,17 +6,14 @@ not shown is always said.
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipelines.report import contact_sheet, page
 from pipelines.report.contact_sheet import Couple, Tile
 from schemas.labels import MatchKind, Relation
-
-if TYPE_CHECKING:
-    from pipelines.dedupe import FileOf, Outcome
 
 PAIRS = 6
 """Pairs of each kind that are shown."""
@@ -51,8 +48,21 @@ RELATIONS: Mapping[str, tuple[str, str]] = {
     ),
 }
 
+FileOf = Callable[[str], Path | None]
+"""Where the file of a name in the result lies; None if it is not on this machine."""
 
-def write_dedupe_page(outcome: "Outcome", out: Path) -> Path:
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was found, by path or by digest, and where the files are that a page would show."""
+
+    result: dict[str, Any]
+    name: str
+    file_of: FileOf
+    known_file_of: FileOf
+
+
+def write_dedupe_page(outcome: Outcome, out: Path) -> Path:
     """Write the page of what `wildrf dedupe` found."""
     result = outcome.result
     html = page.render(
@@ -84,7 +94,7 @@ def _counts(result: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
-def _tile(name: str, file_of: "FileOf", note: str = "") -> Tile:
+def _tile(name: str, file_of: FileOf, note: str = "") -> Tile:
     """The picture called `name`, or a placeholder that says why it is not shown."""
     file = file_of(name)
     if file is None:
@@ -92,7 +102,7 @@ def _tile(name: str, file_of: "FileOf", note: str = "") -> Tile:
     return replace(contact_sheet.tile(file.parent, file.name, note=note), title=name)
 
 
-def _couple(row: Mapping[str, Any], file_of: "FileOf", why: str) -> Couple:
+def _couple(row: Mapping[str, Any], file_of: FileOf, why: str) -> Couple:
     return Couple(_tile(row["a"], file_of), _tile(row["b"], file_of), why)
 
 
@@ -100,7 +110,7 @@ def _bounded(rows: Sequence[Any], shown: int) -> dict[str, Any]:
     return {"n": len(rows), "shown": list(rows[:shown]), "more": max(0, len(rows) - shown)}
 
 
-def _kinds(matches: Sequence[Mapping[str, Any]], file_of: "FileOf") -> list[dict[str, Any]]:
+def _kinds(matches: Sequence[Mapping[str, Any]], file_of: FileOf) -> list[dict[str, Any]]:
     """Pairs by kind, equalities last: those need no second look."""
     by_kind: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for match in matches:
@@ -110,7 +120,7 @@ def _kinds(matches: Sequence[Mapping[str, Any]], file_of: "FileOf") -> list[dict
     return [_kind(kind, by_kind[kind], file_of) for kind in order]
 
 
-def _kind(kind: str, matches: Sequence[Mapping[str, Any]], file_of: "FileOf") -> dict[str, Any]:
+def _kind(kind: str, matches: Sequence[Mapping[str, Any]], file_of: FileOf) -> dict[str, Any]:
     shown = heapq.nsmallest(PAIRS, matches, key=_doubt)
     return {
         "title": KINDS.get(kind, kind.capitalize()),
@@ -136,7 +146,7 @@ def measured(match: Mapping[str, Any]) -> str:
     return ", ".join(told)
 
 
-def _groups(groups: Sequence[Sequence[str]], file_of: "FileOf") -> dict[str, Any]:
+def _groups(groups: Sequence[Sequence[str]], file_of: FileOf) -> dict[str, Any]:
     large = heapq.nsmallest(GROUPS, groups, key=lambda g: (-len(g), g[0]))
     sizes = Counter(len(group) for group in groups)
     return {
@@ -155,7 +165,7 @@ def _groups(groups: Sequence[Sequence[str]], file_of: "FileOf") -> dict[str, Any
     }
 
 
-def _apart(rows: Sequence[Mapping[str, str]], file_of: "FileOf") -> list[dict[str, Any]]:
+def _apart(rows: Sequence[Mapping[str, str]], file_of: FileOf) -> list[dict[str, Any]]:
     found = []
     for relation, (title, words) in RELATIONS.items():
         of = [row for row in rows if row["relation"] == relation]
@@ -168,13 +178,13 @@ def _apart(rows: Sequence[Mapping[str, str]], file_of: "FileOf") -> list[dict[st
     return found
 
 
-def _conflicts(rows: Sequence[Mapping[str, list[str]]], file_of: "FileOf") -> dict[str, Any]:
+def _conflicts(rows: Sequence[Mapping[str, list[str]]], file_of: FileOf) -> dict[str, Any]:
     bounded = _bounded(rows, CONFLICTS)
     bounded["couples"] = [_conflict(row, file_of) for row in bounded["shown"]]
     return bounded
 
 
-def _conflict(sides: Mapping[str, list[str]], file_of: "FileOf") -> Couple:
+def _conflict(sides: Mapping[str, list[str]], file_of: FileOf) -> Couple:
     real, fake = sides["real"], sides["fake"]
     why = f"{_copies(real)} labelled real, {_copies(fake)} labelled generated"
     return Couple(_tile(real[0], file_of, "real"), _tile(fake[0], file_of, "generated"), why)
@@ -184,7 +194,7 @@ def _copies(names: Sequence[str]) -> str:
     return f"{len(names)} {'copy' if len(names) == 1 else 'copies'}"
 
 
-def _against(against: Mapping[str, Any] | None, outcome: "Outcome") -> dict[str, Any] | None:
+def _against(against: Mapping[str, Any] | None, outcome: Outcome) -> dict[str, Any] | None:
     if against is None:
         return None
     bounded = _bounded(against["contaminated"], CONFLICTS)
@@ -198,7 +208,7 @@ def _against(against: Mapping[str, Any] | None, outcome: "Outcome") -> dict[str,
     }
 
 
-def _hit(hit: Mapping[str, Any], outcome: "Outcome") -> Couple:
+def _hit(hit: Mapping[str, Any], outcome: Outcome) -> Couple:
     why = measured(hit) + ("" if hit["confirmed"] else ", by pHash alone")
     ours = _tile(hit["path"], outcome.file_of, "this set")
     return Couple(ours, _tile(hit["known"], outcome.known_file_of, "the benchmark"), why)
