@@ -9,7 +9,6 @@ JPEG quality). May import: `curate.fingerprint`, `curate.views` and schemas.
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
 from typing import Any
@@ -17,31 +16,9 @@ from typing import Any
 from PIL import Image as Pillow
 
 from curate import fingerprint, views
-from curate.probe import (
-    container,
-    decode,
-    double,
-    families,
-    isobmff,
-    jpeg,
-    jxl,
-    metadata,
-    pixels,
-    png,
-    provenance,
-    riff,
-    tiff,
-)
-from curate.probe.traces import (
-    Traces,
-    checked,
-    complete,
-    of_boxes,
-    of_gif,
-    of_jpeg,
-    of_png,
-    of_webp,
-)
+from curate.probe import decode, double, metadata, pixels, provenance
+from curate.probe.readers import Facts, read_container, told, with_exif
+from curate.probe.traces import Traces, checked, complete
 from schemas.records import Evidence, Fingerprint, Image, Thumbnail
 
 PROBE = "probe/2"
@@ -78,10 +55,11 @@ def _examine(data: bytes, max_pixels: int, anchors: str) -> Examined:
     digest = hashlib.sha256(data).hexdigest()
     announced = decode.sniff(data)
     facts: Facts = {"digest": digest, "made_by": PROBE, "bytes": len(data), "format": announced}
-    facts, traces, source = READERS.get(announced or "", _read_nothing)(facts, data)
+    read = read_container(facts, data)
+    facts, traces = read.facts, read.traces
     width, height = facts.get("width"), facts.get("height")
     size = (width, height) if width and height else None
-    decoded = decode.decode(source, announced, size, max_pixels)
+    decoded = decode.decode(read.picture, announced, size, max_pixels, header=read.markers)
     coded = None if decoded.image is None else facts.get("pixels")
     facts = told(facts, format=decoded.format, error=decoded.error, pixels=coded)
     look = Look()
@@ -97,224 +75,6 @@ def _examine(data: bytes, max_pixels: int, anchors: str) -> Examined:
     return Examined(image, _evidence(image, traces), look.fingerprints, look.thumbnails)
 
 
-Facts = dict[str, Any]
-"""Columns of an image row, gathered before the row is made: making it anew for each costs a tenth of all."""
-
-
-def told(facts: Facts, **more: Any) -> Facts:
-    """The facts with some more, or others."""
-    return {**facts, **more}
-
-
-Read = tuple[Facts, Traces, bytes | None]
-"""Facts of the header, traces of origin, and the bytes to decode; None where there is no picture."""
-
-
-def _read_nothing(facts: Facts, data: bytes) -> Read:
-    """A container whose facts the decoder alone reads."""
-    return facts, Traces(), data
-
-
-def _read_jpeg(facts: Facts, data: bytes) -> Read:
-    header = jpeg.read_header(data)
-    exif = metadata.read_exif(next(iter(header.payloads(1, b"Exif\0\0")), None))
-    profile = b"".join(p[2:] for p in sorted(header.payloads(2, b"ICC_PROFILE\0")))
-    traces = of_jpeg(header, exif)
-    xmp = b"\n".join(header.payloads(1, b"http://ns.adobe.com/xap/1.0/\0"))
-    facts = told(
-        facts,
-        width=header.width,
-        height=header.height or None,
-        bit_depth=header.precision,
-        icc=metadata.profile_hash(profile),
-        jpeg_subsampling=header.subsampling,
-        jpeg_progressive=header.progressive,
-        jpeg_restart=None if header.frame is None else header.restart,
-        jpeg_huffman=header.huffman,
-        jpeg_dqt_hash=header.dqt_hash,
-        jpeg_markers=header.marker_hash,
-        pixels=decode.coded_digest(
-            data, header.spans, exif.orientation or metadata.xmp_orientation(xmp)
-        ),
-    )
-    whole = header.end is not None
-    facts = told(
-        facts,
-        lossless=header.lossless,
-        truncated=None if header.frame is None else not whole,
-        trailing_bytes=len(data) - header.end if header.end is not None else None,
-        thumbnail_dqt_hash=_thumbnail_hash(header),
-    )
-    picture = data if header.frame is not None and header.scans else None
-    return _with_exif(_with_fit(facts, header), exif), traces, picture
-
-
-def _thumbnail_hash(header: jpeg.Header) -> str | None:
-    exif = next(iter(header.payloads(1, b"Exif\0\0")), None)
-    small = tiff.thumbnail(exif) if exif else None
-    return jpeg.read_header(small).dqt_hash if small else None
-
-
-def _with_fit(facts: Facts, header: jpeg.Header) -> Facts:
-    if not header.used_tables:
-        return facts
-    fit = _fit(header)
-    return told(
-        facts,
-        jpeg_scale_luma=fit.scales[0] if fit.scales else None,
-        jpeg_scale_chroma=fit.scales[1] if len(fit.scales) > 1 else None,
-        jpeg_family=fit.family,
-        jpeg_quality_luma=fit.luma,
-        jpeg_quality_chroma=fit.chroma,
-        jpeg_exact=fit.exact,
-        jpeg_residual=fit.residual,
-        jpeg_quality=fit.quality,
-    )
-
-
-def _fit(header: jpeg.Header) -> families.Fit:
-    """A colour picture with one table for all: that of luma and chroma where some family shares one."""
-    tables = header.used_tables
-    if len(tables) == 1 and len(header.components) > 1:
-        shared = families.fit(tables * 2)
-        if shared.family.startswith("mozjpeg") or shared.family == families.ANY:
-            return shared
-    return families.fit(tables)
-
-
-def _read_png(facts: Facts, data: bytes) -> Read:
-    header = png.read_header(data)
-    exif = metadata.read_exif(header.exif)
-    traces = of_png(header, exif)
-    facts = told(
-        facts,
-        width=header.width,
-        height=header.height,
-        bit_depth=header.bit_depth,
-        alpha=None if header.width is None else header.alpha,
-        frames=None if header.width is None else header.frames,
-        icc=metadata.profile_hash(header.profile),
-        png_text_keys=tuple(key for key, _ in header.texts),
-        animated=None if header.width is None else header.frames > 1,
-        compression=None if header.width is None else "deflate",
-        lossless=None if header.width is None else True,
-        truncated=header.end is None,
-        trailing_bytes=None if header.end is None else len(data) - header.end,
-    )
-    facts = _with_exif(facts, exif)
-    facts = told(
-        facts,
-        software=facts.get("software") or metadata.clean((traces.texts or {}).get("Software")),
-    )
-    return facts, traces, png.picture_only(data)
-
-
-def _read_webp(facts: Facts, data: bytes) -> Read:
-    header = riff.read_header(data)
-    exif = metadata.read_exif(header.exif)
-    traces = of_webp(header, exif)
-    icc = metadata.profile_hash(header.profile)
-    facts = told(
-        facts,
-        width=header.width,
-        height=header.height,
-        bit_depth=8,
-        icc=icc,
-        alpha=header.alpha,
-        frames=header.frames or None,
-        animated=header.frames > 1 if header.frames else None,
-        compression=None if header.lossless is None else "VP8L" if header.lossless else "VP8",
-        lossless=header.lossless,
-        webp_quantiser=header.quantiser,
-        truncated=header.end > len(data),
-        trailing_bytes=max(0, len(data) - header.end),
-    )
-    return _with_exif(facts, exif), traces, data
-
-
-def _read_gif(facts: Facts, data: bytes) -> Read:
-    """Traces lie in its extensions, beside the pictures."""
-    return _with_container(facts, container.read_gif(data), data), of_gif(data), data
-
-
-def _read_boxes(facts: Facts, data: bytes) -> Read:
-    """AVIF and HEIF: the decoder reads the rest."""
-    traces = of_boxes(data)
-    facts = _with_container(facts, CONTAINERS[facts.get("format") or ""](data), data)
-    return _with_exif(facts, traces.exif), traces, data
-
-
-def _read_plain(facts: Facts, data: bytes) -> Read:
-    """A container whose metadata the decoder reads."""
-    facts = _with_container(facts, CONTAINERS[facts.get("format") or ""](data), data)
-    return facts, Traces(), data
-
-
-def _read_tiff(facts: Facts, data: bytes) -> Read:
-    facts, traces, picture = _read_plain(facts, data)
-    inside = tiff.jpeg_inside(data)
-    if inside is not None:
-        facts = told(
-            _with_fit(facts, inside),
-            jpeg_subsampling=inside.subsampling,
-            jpeg_dqt_hash=inside.dqt_hash,
-        )
-    return facts, traces, picture
-
-
-CONTAINERS: dict[str, Callable[[bytes], container.Container]] = {
-    "BMP": container.read_bmp,
-    "TIFF": tiff.read_tiff,
-    "AVIF": isobmff.read_heif,
-    "HEIF": isobmff.read_heif,
-    "JPEG2000": isobmff.read_jpeg2000,
-    "JXL": jxl.read_jxl,
-}
-"""Headers that are read into `Container`."""
-
-
-def _with_container(facts: Facts, found: container.Container, data: bytes) -> Facts:
-    return told(
-        facts,
-        width=found.width,
-        height=found.height,
-        bit_depth=found.bit_depth,
-        alpha=found.alpha,
-        frames=found.frames,
-        animated=found.animated,
-        lossless=found.lossless,
-        compression=found.compression,
-        truncated=found.truncated,
-        trailing_bytes=None if found.end is None else max(0, len(data) - found.end),
-    )
-
-
-READERS = {
-    "JPEG": _read_jpeg,
-    "PNG": _read_png,
-    "WEBP": _read_webp,
-    "GIF": _read_gif,
-    "AVIF": _read_boxes,
-    "HEIF": _read_boxes,
-    "JXL": _read_boxes,
-    "BMP": _read_plain,
-    "JPEG2000": _read_plain,
-    "TIFF": _read_tiff,
-}
-"""Containers whose headers are read here; the decoder says what it can of the others."""
-
-
-def _with_exif(facts: Facts, exif: metadata.Exif) -> Facts:
-    return told(
-        facts,
-        orientation=exif.orientation,
-        camera_make=exif.make,
-        camera_model=exif.model,
-        software=exif.software,
-        thumbnail=exif.thumbnail,
-    )
-
-
 def _complete(facts: Facts, traces: Traces, decoded: decode.Decoded) -> tuple[Facts, Traces]:
     """Add what the decoder knows and the header reader did not say."""
     image, size = decoded.image, decoded.size
@@ -322,7 +82,7 @@ def _complete(facts: Facts, traces: Traces, decoded: decode.Decoded) -> tuple[Fa
         return facts, traces
     if facts.get("format") not in {"JPEG", "MPO", "PNG", "WEBP"}:
         exif = metadata.read_exif(image.info.get("exif"))
-        facts, traces = _with_exif(facts, exif), complete(traces, image, exif)
+        facts, traces = with_exif(facts, exif), complete(traces, image, exif)
         facts = told(facts, icc=metadata.profile_hash(image.info.get("icc_profile")))
     facts = told(
         facts,
@@ -331,7 +91,7 @@ def _complete(facts: Facts, traces: Traces, decoded: decode.Decoded) -> tuple[Fa
         mode=decoded.mode,
         bit_depth=facts.get("bit_depth") or BIT_DEPTHS.get(image.mode, 8),
         alpha=image.has_transparency_data if facts.get("alpha") is None else facts.get("alpha"),
-        frames=facts.get("frames") or _frames(image),
+        frames=facts.get("frames") or decoded.frames or _frames(image),
     )
     return facts, traces
 

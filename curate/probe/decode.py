@@ -6,8 +6,8 @@ before any memory is asked for.
 
 A JPEG is decoded at a half, a quarter or an eighth of its size, in grey: its entropy-coded data is
 read to the end all the same, so that whatever is damaged or missing is noticed, and the inverse
-transforms, which are most of the work on large pictures, are small ones. What it shows at full size is
-told apart by `coded_digest`.
+transforms are small ones. What it shows at full size is told apart by `coded_digest`. At an eighth,
+`eighth` has the same pixels sooner, in a process that decodes enough to make up for loading it.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from curate.fingerprint import SHORT_SIDE
-from curate.probe.jpeg import SOS
+from curate.probe.jpeg import SOS, Header
 
 MAGIC: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     ("JPEG", re.compile(rb"\xff\xd8\xff")),
@@ -65,7 +65,8 @@ VAGUE = frozenset({"not identified by this driver", "cannot load this image"})
 class Decoded:
     """A picture and what its decoder says; `image` is None exactly where `error` is not.
 
-    `mode` and `size` are those of the file; `reduced` says that `image` is smaller, and grey.
+    `mode` and `size` are those of the file; `reduced` says that `image` is smaller, and grey; `frames` is
+    how many there are, where `image` does not know it.
     """
 
     image: Image.Image | None
@@ -74,6 +75,7 @@ class Decoded:
     mode: str | None = None
     size: tuple[int, int] | None = None
     reduced: bool = False
+    frames: int | None = None
 
 
 def sniff(data: bytes) -> str | None:
@@ -88,6 +90,7 @@ def decode(
     most: int,
     *,
     reduced: bool = True,
+    header: Header | None = None,
 ) -> Decoded:
     """The first frame of `data`, read to its end; a JPEG of some size in reduced grey.
 
@@ -97,6 +100,7 @@ def decode(
         size: width and height by the file's own header, where that was read.
         most: the largest number of pixels to decode.
         reduced: False for every pixel of a JPEG, in its own colours.
+        header: what the markers of a JPEG say, where they were read.
     """
     if announced is None:
         return Decoded(None, None, "empty file" if not data else "not an image format we know")
@@ -107,7 +111,7 @@ def decode(
     try:
         if reduced and announced == "JPEG":
             with suppress(Exception):  # a lossless JPEG cannot be reduced; the whole decode tells
-                return _open_and_load(data, announced, most, reduced=True)
+                return _open_and_load(data, announced, most, reduced=True, header=header)
         return _open_and_load(data, announced, most, reduced=False)
     except MemoryError:
         return Decoded(None, announced, "needs more memory than there is")
@@ -134,7 +138,9 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _open_and_load(data: bytes, announced: str, most: int, *, reduced: bool) -> Decoded:
+def _open_and_load(
+    data: bytes, announced: str, most: int, *, reduced: bool, header: Header | None = None
+) -> Decoded:
     if announced not in Image.OPEN:
         Image.init()
     if announced not in Image.OPEN:
@@ -145,6 +151,10 @@ def _open_and_load(data: bytes, announced: str, most: int, *, reduced: bool) -> 
     if image.width * image.height > most:
         return Decoded(None, announced, _bomb(image.size, most))
     mode, size = image.mode, image.size
+    small = _read_eighth(data, header, image) if reduced and header is not None else None
+    if small is not None:
+        frames = getattr(image, "n_frames", 1)
+        return Decoded(small, image.format, None, mode, size, reduced=True, frames=frames)
     if reduced:
         _reduce(image)
     image.load()
@@ -154,8 +164,49 @@ def _open_and_load(data: bytes, announced: str, most: int, *, reduced: bool) -> 
 
 def _reduce(image: Image.Image) -> None:
     """Have the decoder give the smallest picture that is still large enough, grey where it can."""
-    fraction = max(1, min(image.size) // SHORT_SIDE)
+    fraction = _fraction(image)
     image.draft("L", (image.width // fraction, image.height // fraction))
+
+
+def _fraction(image: Image.Image) -> int:
+    """How many times smaller a picture may be."""
+    return max(1, min(image.size) // SHORT_SIDE)
+
+
+LOADING = 100_000_000
+"""Bytes of JPEG whose decoding by libjpeg costs as much more as does loading what is faster: 0.4 s."""
+
+
+@dataclass(slots=True)
+class Spent:
+    """Bytes that this process has had libjpeg decode at an eighth."""
+
+    on_libjpeg: int = 0
+
+
+_spent = Spent()
+
+
+def load_now() -> None:
+    """Have JPEG read by `eighth` from now on, as a process that has many to read does by itself."""
+    _spent.on_libjpeg = LOADING
+
+
+def _read_eighth(data: bytes, header: Header, opened: Image.Image) -> Image.Image | None:
+    """What libjpeg would give at an eighth; None where it shall be asked, for a reason or as yet."""
+    if _fraction(opened) < 8 or opened.size != (header.width, header.height):
+        return None
+    if _spent.on_libjpeg < LOADING:
+        _spent.on_libjpeg += len(data)
+        return None
+    from curate.probe import eighth
+
+    pixels = eighth.read_eighth(data, header)
+    if pixels is None:
+        return None
+    small = Image.fromarray(pixels)
+    small.format, small.info = opened.format, opened.info
+    return small
 
 
 Span = tuple[int, int, int]
