@@ -21,7 +21,7 @@ from curate.probe.readers import Facts, read_container, told, with_exif
 from curate.probe.traces import Traces, checked, complete
 from schemas.records import Evidence, Fingerprint, Image, Thumbnail
 
-PROBE = "probe/2"
+PROBE = "probe/3"
 MOST_PIXELS = 178_956_970
 """Pillow's own limit before it calls a file a bomb."""
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from curate.fingerprint import SHORT_SIDE
+from curate.fingerprint import fraction_of
 from curate.probe.jpeg import SOS, Header
 
 MAGIC: tuple[tuple[str, re.Pattern[bytes]], ...] = (
@@ -164,13 +164,8 @@ def _open_and_load(
 
 def _reduce(image: Image.Image) -> None:
     """Have the decoder give the smallest picture that is still large enough, grey where it can."""
-    fraction = _fraction(image)
+    fraction = fraction_of(*image.size)
     image.draft("L", (image.width // fraction, image.height // fraction))
-
-
-def _fraction(image: Image.Image) -> int:
-    """How many times smaller a picture may be."""
-    return max(1, min(image.size) // SHORT_SIDE)
 
 
 LOADING = 100_000_000
@@ -194,7 +189,7 @@ def load_now() -> None:
 
 def _read_eighth(data: bytes, header: Header, opened: Image.Image) -> Image.Image | None:
     """What libjpeg would give at an eighth; None where it shall be asked, for a reason or as yet."""
-    if _fraction(opened) < 8 or opened.size != (header.width, header.height):
+    if fraction_of(*opened.size) < 8 or opened.size != (header.width, header.height):
         return None
     if _spent.on_libjpeg < LOADING:
         _spent.on_libjpeg += len(data)

@@ -56,7 +56,7 @@ def opened(data: bytes) -> Image.Image:
 
 def reduced(data: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(data))
-    fraction = max(1, min(image.size) // fingerprint.SHORT_SIDE)
+    fraction = fingerprint.fraction_of(*image.size)
     image.draft("L", (image.width // fraction, image.height // fraction))
     image.load()
     return image

@@ -196,5 +196,6 @@ def test_small_grey_is_the_picture_at_a_fraction_and_transparency_is_white():
     clear = texture(size=(600, 400)).convert("RGBA")
     clear.putalpha(0)
 
-    assert fingerprint.small_grey(texture(size=(600, 400))).size == (200, 134)
+    assert fingerprint.small_grey(texture(size=(600, 400))).size == (150, 100)
+    assert fingerprint.small_grey(texture(size=(400, 800))).size == (134, 267)
     assert fingerprint.small_grey(clear).getextrema() == (255, 255)
