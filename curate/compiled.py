@@ -1,0 +1,35 @@
+"""Loops as machine code, compiled by Numba (https://numba.pydata.org) at their first use.
+
+The import costs a quarter of a second, and the first use on a machine some seconds; after that the
+compiled code is kept beside its file, or in the user's cache folder, or, where neither can be
+written, nowhere. So modules of compiled loops are imported where there is work for them, and only
+there. Every loop releases the interpreter's lock, so that threads run them side by side.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+SUMS = {"reassoc", "contract", "nsz"}
+"""What a compiler may do to sums of floats so that they become vector instructions: add in another
+order, the same one in every run of the same machine code."""
+
+
+def compiled(function: Function) -> Function:
+    """The function as machine code, kept for the next process where there is a place for it."""
+    return _compiled(function)
+
+
+def summing(function: Function) -> Function:
+    """The same for a function that adds floats up, whatever the order."""
+    return _compiled(function, fastmath=SUMS)
+
+
+def _compiled(function: Function, **options: Any) -> Function:
+    try:
+        return cast(Function, numba.njit(nogil=True, cache=True, **options)(function))
+    except RuntimeError:  # no folder for the cache: a read-only installation without a home
+        return cast(Function, numba.njit(nogil=True, **options)(function))
