@@ -1,11 +1,11 @@
 """Which pairs of images have views near each other: what `curate.matching` then looks at.
 
-Thumbnails are read in chunks and leave their hashes behind, view by view, 12 bytes each, and 24 x 24 pixels. Four joins
-find the near ones: wholes among each other by both hashes, turned ones with upright ones, and crops with
-what is asked. Crops are joined all at once: a hash that is looked for passes through as many keys of
-an index of twenty crops as through those of one. Where there are very many images they are joined in
-groups, which bounds memory. What is near goes through a second opinion (`curate.verify`) at once: there are
-many more look-alikes by chance among very many images than there is room for.
+Thumbnails are read in chunks and leave behind their hashes, view by view, 12 bytes each, and 24 x 24
+pixels. Four joins find the near ones: wholes among each other by both hashes, turned ones with upright
+ones, and crops with what is asked. Crops are joined all at once: a hash that is looked for passes through
+as many keys of an index of twenty crops as through those of one. Where there are very many images they
+are joined in groups, which bounds memory. What is near is held against a second opinion at once
+(`curate.verify`): among very many images there are more look-alikes by chance than there is room for.
 
 Of each pair of images the best few pairs of views are kept, in 12 bytes each, and those that are worse are
 dropped on the way. The result depends neither on the order in which blocks come nor on groups.
@@ -173,7 +173,9 @@ def packed(i: Index | Rows, j: Index | Rows) -> Bits:
 
 def _unpacked(pairs: Bits) -> tuple[Index, Index]:
     """The two images of each pair."""
-    return (pairs >> np.uint64(32)).astype(np.int64), (pairs & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    return (pairs >> np.uint64(32)).astype(np.int64), (pairs & np.uint64(0xFFFFFFFF)).astype(
+        np.int64
+    )
 
 
 def hash_views(digests: Sequence[str], read: Reader, size: int) -> Hashes:
@@ -271,10 +273,12 @@ def _croppable(rows: Sequence[Thumbnail]) -> Iterable[int]:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Which pairs are looked for: of two thumbnails, those that `alike` lets through; of two images,
-    those that are not in `known` (packed, sorted) and whose `sides` are not one.
+    """Which pairs are looked for.
 
-    Images of side -1 are paired with all; no sides: all images are.
+    Attributes:
+        known: packed pairs of images that are left out, sorted.
+        alike: says which pairs of thumbnails are candidates; None takes all whose hashes are near.
+        sides: (images,) two images of one side are no pair, unless it is -1; None pairs all.
     """
 
     known: Bits
@@ -311,8 +315,11 @@ def find_candidates(hashes: Hashes, distance_bits: int, asked: Asked) -> Candida
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """(N,) pairs of thumbnails whose hashes are near: which is asked, how it is laid down, which is
-    offered, what of it (a number of CROPS, or that of the whole behind them), and how many bits differ."""
+    """(N,) pairs of thumbnails whose hashes are near.
+
+    Which is asked, how it is laid down, which is offered, what of it (a number of CROPS, or the next
+    number for the whole), and how many bits differ.
+    """
 
     asked: Rows
     turn: Numbers
@@ -321,8 +328,9 @@ class Near:
     bits: Numbers
 
     def __getitem__(self, some: NDArray[np.bool_]) -> "Near":
-        columns = (self.asked, self.turn, self.offered, self.crop, self.bits)
-        return Near(*(column[some] for column in columns))
+        return Near(
+            self.asked[some], self.turn[some], self.offered[some], self.crop[some], self.bits[some]
+        )
 
     def pairs(self) -> Pairs:
         """The same as pictures to lay on each other."""
@@ -357,9 +365,7 @@ def near_crops(hashes: Hashes, upright: Sequence[View], distance: int, best: "_B
     for some in _groups(list(enumerate(hashes.offered))):
         cut, cut_rows, crops = _stacked(some)
         for near in hamming.cross_blocks(bits, cut, distance):
-            best.add(
-                Near(rows[near.i], turns[near.i], cut_rows[near.j], crops[near.j], near.d)
-            )
+            best.add(Near(rows[near.i], turns[near.i], cut_rows[near.j], crops[near.j], near.d))
 
 
 def _groups(numbered: Sequence[tuple[int, View]]) -> Iterator[list[tuple[int, View]]]:

@@ -29,6 +29,9 @@ REACH, PARTS = 512, 4
 SMALL = 16
 """Pixels of a side below which a picture is small."""
 
+STRONG = 3.0
+"""Detail is told by no more than so many times its mean."""
+
 BLOCK = 8
 """Pixels along each side of a block."""
 
@@ -203,8 +206,14 @@ def ramps(size: int) -> tuple[Line, Line]:
 
 
 @summing
-def equations(asked: Line, laid: Line, slope: tuple[Line, Line], ramp: tuple[Line, Line],
-              weights: Line, normal: Table) -> None:
+def equations(
+    asked: Line,
+    laid: Line,
+    slope: tuple[Line, Line],
+    ramp: tuple[Line, Line],
+    weights: Line,
+    normal: Table,
+) -> None:
     """Fills the normal equations of four edges, gain and offset.
 
     Sums are named by unknowns (left, top, right, bottom, gain, offset; `t` is the right side), each a
@@ -276,7 +285,7 @@ def solved(normal: Table) -> Table:
         normal[j, j] = np.sqrt(normal[j, j])
         for i in range(j + 1, size + 1):
             normal[i, j] /= normal[j, j]
-    out = normal[size].copy()
+    out: Table = normal[size].copy()
     for i in range(size - 1, -1, -1):
         for k in range(i + 1, size):
             out[i] -= normal[k, i] * out[k]
@@ -285,9 +294,7 @@ def solved(normal: Table) -> Table:
 
 
 @compiled
-def refined(
-    asked: Picture, offered: Picture, window: Line, steps: int, damping: Table
-) -> Line:
+def refined(asked: Picture, offered: Picture, window: Line, steps: int, damping: Table) -> Line:
     """The window (left, top, right, bottom) after some Gauss-Newton steps."""
     size = len(asked)
     window, normal, ramp = window.copy(), np.empty((7, 6)), ramps(size)
@@ -309,7 +316,7 @@ def refined(
 
 
 @summing
-def block_sums(a: Picture, b: Picture) -> tuple[float, float, float]:
+def block_sums(a: Picture, b: Picture) -> tuple[np.float32, np.float32, np.float32]:
     """Squares of `a`, squares of `b`, products."""
     aa = bb = ab = np.float32(0)
     for y in range(BLOCK):
@@ -335,11 +342,19 @@ def best_share(agreement: Table, weight: Table, share: float) -> float:
 
 
 @compiled
-def compared(
-    a: Picture, offered: Picture, window: Line, limits: Table
-) -> tuple[float, float]:
-    """The score of a picture whose local mean is taken off and what lies in a window of another, and
-    the share of structure that does not agree at all."""
+def compared(a: Picture, offered: Picture, window: Line, limits: Table) -> tuple[float, float]:
+    """How well a picture agrees with what lies in a window of another.
+
+    Args:
+        a: a picture whose local mean is taken off.
+        offered: the other picture.
+        window: left, top, right, bottom.
+        limits: floor of a block's variance, variance of half a weight, share of the weight that is
+            compared, least weight, correlation below which a block does not agree at all.
+
+    Returns:
+        The score, and the share of the weight that does not agree at all.
+    """
     floor, telling, kept, least, agrees = limits
     size = len(a)
     across, down = axis(window[0], window[2], size), axis(window[1], window[3], size)
@@ -414,6 +429,22 @@ def fine_detail(shown: Picture) -> Picture:
 
 
 @summing
+def limited(shown: Picture) -> Line:
+    """(size * size,) the same, nothing further from 0 than STRONG times what is usual.
+
+    So the edges of a box that was laid over do not outweigh all the rest.
+    """
+    flat = shown.copy().reshape(-1)
+    total = np.float32(0)
+    for k in range(len(flat)):
+        total += abs(flat[k])
+    most = total * np.float32(STRONG / len(flat))
+    for k in range(len(flat)):
+        flat[k] = min(max(flat[k], -most), most)
+    return flat
+
+
+@summing
 def correlation(a: Line, b: Line) -> np.float32:
     """The normalised correlation of two pictures, -1 to 1; nothing to compare is no agreement."""
     first = second = aa = bb = ab = np.float32(0)
@@ -424,16 +455,20 @@ def correlation(a: Line, b: Line) -> np.float32:
         bb += b[k] * b[k]
         ab += a[k] * b[k]
     share = np.float32(1 / len(a))
-    aa, bb, ab = aa - first * first * share, bb - second * second * share, ab - first * second * share
-    return ab / np.sqrt((aa + 1) * (bb + 1))
+    aa, bb, ab = (
+        aa - first * first * share,
+        bb - second * second * share,
+        ab - first * second * share,
+    )
+    return np.float32(ab / np.sqrt((aa + 1) * (bb + 1)))
 
 
 @compiled
-def agreement(bare: Picture, offered: Picture, window: Line) -> np.float32:
+def agreement(bare: Line, offered: Picture, window: Line) -> np.float32:
     """The correlation of a picture's fine detail with that of what lies in a window of another."""
-    size = len(bare)
+    size = len(offered)
     laid = lay(offered, axis(window[0], window[2], size), axis(window[1], window[3], size))
-    return correlation(bare.reshape(-1), fine_detail(laid).reshape(-1))
+    return correlation(bare, limited(fine_detail(laid)))
 
 
 @compiled
@@ -458,7 +493,7 @@ def likely(
     for k in range(len(asked)):
         window, given = windows[k], turned(small[asked[k]], turns[k])
         other = turned(small[offered[k]], 0)
-        bare = fine_detail(given)
+        bare = limited(fine_detail(given))
         moved = refined(halve(given), halve(other), window, steps, damping)
         near = np.abs(moved - window).max() < drift
         out[k] = near and agreement(bare, other, moved) >= least

@@ -3,8 +3,8 @@
 Three steps. Images of equal pixels match. Views (`curate.views`) that lie within a Hamming distance, and
 agree when 24 x 24 pixels of them are looked at, make candidates (`curate.candidates`); so do whole
 pictures of near dHash, which a solid box disturbs less. Candidates are verified on aligned thumbnails
-(`curate.verify`), on all cores, and the simplest pair of views that agrees says what kind of copy it is. Hashes only propose; that is why candidates are
-taken a little beyond the distance asked for.
+(`curate.verify`), on all cores, and the simplest pair of views that agrees says what kind of copy it is.
+Hashes only propose; that is why candidates are taken a little beyond the distance asked for.
 
 Pure but for the reader, which gives the thumbnails of some images: they are read in chunks, once
 for hashing and again for the images that have candidates, so that a million images need their
@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate import candidates, hamming, verify, views
-from curate.boxes import WHOLE
 from curate.candidates import COPIES, WHOLE_CROP, WHOLE_VIEW, Asked, Candidates, Reader
 from curate.verify import Pairs
 from curate.views import TURNS, WINDOWS, Bits, Index

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from curate.views import TURNS, Floats, Index, Pictures, Small, reduction
 
 LIKE = 0.56
-"""Least correlation of detail, at 24 x 24 pixels, of a pair that is looked at. Chosen on every other picture
-of `tests/benchmarks/dedupe_recall.py`: of the others 0.06 % of the pairs that would be called the same are lost,
-and 94 % of their look-alikes and 98 % of those among faces are not looked at."""
+"""Least correlation of detail, at 24 x 24 pixels, of a pair that is looked at. Chosen on every other
+picture of `tests/benchmarks/dedupe_recall.py`: of the others' copies that would be called the same it loses
+0.04 %; it turns away 94 % of look-alikes, and 98 % of those among faces."""
 
 LIKE_STEPS = 2
 """Steps at 12 x 12 pixels before that; one loses twice as many copies."""
@@ -97,7 +97,9 @@ class Pairs:
 
     def plain(self) -> tuple[Index, Index, Index, Windows]:
         """For compiled code, which is to know no class of ours, in one type each."""
-        asked, turns, offered = (np.asarray(x, np.int64) for x in (self.asked, self.turns, self.offered))
+        asked, turns, offered = (
+            np.asarray(x, np.int64) for x in (self.asked, self.turns, self.offered)
+        )
         return asked, turns, offered, np.ascontiguousarray(self.windows, np.float32)
 
 
@@ -133,9 +135,7 @@ def judge(shown: NDArray[np.uint8], pairs: Pairs) -> Judged:
 
     out = np.empty((len(pairs), 6))
     limits = np.array([FLOOR, TELLING, KEPT, LEAST_WEIGHT, AGREES])
-    laying.judge(
-        shown, pairs.plain(), (COARSE_STEPS, FINE_STEPS), (limits, DAMPING, DRIFT), out
-    )
+    laying.judge(shown, pairs.plain(), (COARSE_STEPS, FINE_STEPS), (limits, DAMPING, DRIFT), out)
     return Judged(out[:, 0], out[:, 1:5].astype(np.float32), out[:, 5])
 
 
@@ -178,4 +178,5 @@ def _interpolation(start: Floats, end: Floats, size: int) -> Floats:
     centres = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / size
     places = (start[:, None] + (end - start)[:, None] * centres) * size - np.float32(0.5)
     apart = places.clip(0, size - 1)[:, :, None] - np.arange(size, dtype=np.float32)
-    return np.maximum(0, 1 - np.abs(apart)).astype(np.float32)
+    shares: Floats = np.maximum(0, 1 - np.abs(apart)).astype(np.float32)
+    return shares

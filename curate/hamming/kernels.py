@@ -1,41 +1,29 @@
 """The inner loops of the join, compiled by Numba (https://numba.pydata.org).
 
-Imported where there is much to compare, and only there: the import costs a quarter of a second and
-the first use of a machine some seconds, after which the compiled code is kept beside this file, or
-in the user's cache folder, or, where neither can be written, nowhere.
-
-Every loop releases the interpreter's lock, so that threads run them side by side. Those that find
+Imported where there is much to compare, and only there (`curate.compiled`). Loops that find
 pairs write them to columns that are handed in, stop when the next pair of buckets might not fit,
 and return where they stopped: that is what bounds memory. They take plain tuples and arrays, no
 classes of ours: kept code names the types it was made for, and would not load once one has moved.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
-import numba
 import numpy as np
 from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from curate.compiled import compiled
+
 Bits = NDArray[np.uint64]
 Small = NDArray[np.uint32]
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 LANE = 64
 """Hashes compared without a branch; the compiler turns this into vector instructions."""
 
 REST = 8
 """The same for the end of a bucket: up to seven hashes after it are looked at too, and ignored."""
-
-
-def compiled(function: Function) -> Function:
-    """The function as machine code, kept for the next process where there is a place for it."""
-    try:
-        return cast(Function, numba.njit(nogil=True, cache=True)(function))
-    except RuntimeError:  # no folder for the cache: a read-only installation without a home
-        return cast(Function, numba.njit(nogil=True)(function))
 
 
 def _build_ones(typing: Any, word: Any) -> Any:
