@@ -484,7 +484,7 @@ def likely(
     Args:
         small: (T, 24, 24) thumbnails, reduced.
         pairs: of them.
-        steps: taken at half the size.
+        steps: taken at half the size; 0 compares them as they lie.
         limits: least correlation, the damping of `refined`, and how far an edge may move.
         out: (N,) to fill.
     """
@@ -494,8 +494,8 @@ def likely(
         window, given = windows[k], turned(small[asked[k]], turns[k])
         other = turned(small[offered[k]], 0)
         bare = limited(fine_detail(given))
-        moved = refined(halve(given), halve(other), window, steps, damping)
-        near = np.abs(moved - window).max() < drift
-        out[k] = near and agreement(bare, other, moved) >= least
-        if not out[k]:
-            out[k] = agreement(bare, other, window) >= least
+        out[k] = agreement(bare, other, window) >= least
+        if steps and not out[k]:
+            moved = refined(halve(given), halve(other), window, steps, damping)
+            near = np.abs(moved - window).max() < drift
+            out[k] = near and agreement(bare, other, moved) >= least

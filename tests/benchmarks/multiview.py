@@ -49,8 +49,8 @@ STRIP = 8
 """Rows of a thumbnail that a caption takes."""
 
 STEPS = (
-    (candidates, "hash_views"), (candidates, "near_whole"), (candidates, "near_turned"),
-    (candidates, "near_crops"), (candidates, "find_candidates"), (matching, "_verified"),
+    (candidates, "hash_views"), (candidates, "near_whole"), (candidates, "near_gradients"),
+    (candidates, "near_turned"), (candidates, "near_crops"), (candidates, "find_candidates"), (matching, "_verified"),
 )  # fmt: skip
 """What is timed; `find_candidates` is the joins together, and choosing the best."""
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from curate import candidates
 from curate.candidates import (
     ATTEMPTS,
+    BITS_TOGETHER,
     COPIES,
+    GRADIENT_WEIGHT,
     WHOLE_CROP,
     Asked,
     Hashes,
@@ -52,11 +54,17 @@ def every(hashes, distance, known):
         for crop, view in enumerate(hashes.offered)
         for t in range(UPRIGHT_TURNS)
     ]
+    low = np.zeros(len(hashes.owners), np.uint64)
+    low[upright.rows] = upright.bits
+    low = np.bitwise_count(low[:, None] ^ low).astype(int)
     found = defaultdict(list)
     for asked, offered, turn, crop, beyond in joins:
         apart = np.bitwise_count(asked.bits[:, None] ^ offered.bits)
         for k, m in np.argwhere(apart <= min(distance + beyond, 16)).tolist():
             a, b = int(asked.rows[k]), int(offered.rows[m])
+            by_gradient = asked is hashes.gradients
+            if by_gradient and low[a, b] + GRADIENT_WEIGHT * int(apart[k, m]) > BITS_TOGETHER:
+                continue
             i, j = sorted((int(hashes.owners[a]), int(hashes.owners[b])))
             if i != j and (i, j) not in known and (crop != WHOLE_CROP or a <= b):
                 found[i, j].append((int(apart[k, m]), turn, crop, a, b))
@@ -141,7 +149,7 @@ def test_pairs_of_views_that_a_second_opinion_turns_away_make_room_for_others():
     nearest = set(zip(whole.pairs.tolist(), whole.ranks.tolist(), strict=True))
 
     crops = find_candidates(
-        hashes, 8, Asked(NOBODY, lambda pairs: (pairs.windows != [0, 0, 1, 1]).any(1))
+        hashes, 8, Asked(NOBODY, lambda pairs, _: (pairs.windows != [0, 0, 1, 1]).any(1))
     )
 
     assert (crops.crop != WHOLE_CROP).all()
