@@ -361,7 +361,7 @@ def near_gradients(hashes: Hashes, distance: int, best: "_Best") -> None:
     They lie as they are or are found otherwise, so that nothing has to be moved.
     """
     view, upright = hashes.gradients, hashes.asked[0]
-    low = np.zeros(len(hashes.owners), dtype=np.uint64)
+    low: Bits = np.zeros(len(hashes.owners), dtype=np.uint64)
     low[upright.rows] = upright.bits
     low = low[view.rows]
     for near in hamming.self_blocks(view.bits, distance, copies=COPIES):
