@@ -58,8 +58,8 @@ Rows = NDArray[np.uint32]
 Numbers = NDArray[np.uint8]
 """(N,) numbers of turns or crops, or bits."""
 
-Opinion = Callable[[Pairs, bool], NDArray[np.bool_]]
-"""Which pairs of thumbnails are alike enough to be candidates; and whether they may be moved for that."""
+Opinion = Callable[[Pairs], NDArray[np.bool_]]
+"""Which pairs of thumbnails are alike enough to be candidates."""
 
 PART_BITS, SIDE_AT, CROP_AT, TURN_AT, DISTANCE_AT = 4, 8, 9, 14, 17
 """Where in the rank of a pair of views its parts stand: smaller is nearer, then simpler."""
@@ -356,10 +356,7 @@ def _whole(asked: Rows, offered: Rows, bits: Numbers) -> "Near":
 
 
 def near_gradients(hashes: Hashes, distance: int, best: "_Best") -> None:
-    """Whole pictures by dHash, which a box in them disturbs less, unless their pHash speaks against it.
-
-    They lie as they are or are found otherwise, so that nothing has to be moved.
-    """
+    """Whole pictures by dHash, which a box in them disturbs less, unless pHash speaks against it."""
     view, upright = hashes.gradients, hashes.asked[0]
     low: Bits = np.zeros(len(hashes.owners), dtype=np.uint64)
     low[upright.rows] = upright.bits
@@ -368,7 +365,7 @@ def near_gradients(hashes: Hashes, distance: int, best: "_Best") -> None:
         apart = np.bitwise_count(low[near.i] ^ low[near.j]) + GRADIENT_WEIGHT * near.d
         some = apart <= BITS_TOGETHER
         asked, offered = view.rows[near.i[some]], view.rows[near.j[some]]
-        best.add(_whole(asked, offered, near.d[some]), move=False)
+        best.add(_whole(asked, offered, near.d[some]))
 
 
 def near_turned(hashes: Hashes, upright: View, distance: int, best: "_Best") -> None:
@@ -428,12 +425,12 @@ class _Best:
     waiting: list[Candidates] = field(default_factory=list)
     size: int = 0
 
-    def add(self, near: Near, *, move: bool = True) -> None:
+    def add(self, near: Near) -> None:
         """Pairs of thumbnails that are near; kept are those that are looked for."""
         one, other = self.owners[near.asked], self.owners[near.offered]
         near = near[(one != other) & self.asked.wanted(packed(one, other))]
         if self.asked.alike is not None:
-            near = near[self.asked.alike(near.pairs(), move)]
+            near = near[self.asked.alike(near.pairs())]
         self.waiting.append(self._ranked(near))
         self.size += len(near.bits)
         # Sorted anew when as much has come as there is: work stays in proportion to what comes.

@@ -484,7 +484,7 @@ def likely(
     Args:
         small: (T, 24, 24) thumbnails, reduced.
         pairs: of them.
-        steps: taken at half the size; 0 compares them as they lie.
+        steps: taken at half the size where it does not agree as it lies.
         limits: least correlation, the damping of `refined`, and how far an edge may move.
         out: (N,) to fill.
     """
@@ -495,7 +495,7 @@ def likely(
         other = turned(small[offered[k]], 0)
         bare = limited(fine_detail(given))
         out[k] = agreement(bare, other, window) >= least
-        if steps and not out[k]:
+        if not out[k]:
             moved = refined(halve(given), halve(other), window, steps, damping)
             near = np.abs(moved - window).max() < drift
             out[k] = near and agreement(bare, other, moved) >= least

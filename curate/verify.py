@@ -103,26 +103,24 @@ class Pairs:
         return asked, turns, offered, np.ascontiguousarray(self.windows, np.float32)
 
 
-def likely(small: Small, pairs: Pairs, move: bool, pool: ThreadPoolExecutor) -> NDArray[np.bool_]:
+def likely(small: Small, pairs: Pairs, pool: ThreadPoolExecutor) -> NDArray[np.bool_]:
     """(N,) the second opinion: is each pair alike enough to be looked at.
 
     Args:
         small: (T, 24, 24) thumbnails, reduced.
         pairs: of them.
-        move: whether their edges may be moved for it.
         pool: the threads that do it.
     """
     parts = [pairs[k : k + LIKE_AT_ONCE] for k in range(0, len(pairs), LIKE_AT_ONCE)]
-    steps = LIKE_STEPS if move else 0
-    opinions = pool.map(lambda part: _likely(small, part, steps), parts)
+    opinions = pool.map(lambda part: _likely(small, part), parts)
     return np.concatenate([np.empty(0, np.bool_), *opinions])
 
 
-def _likely(small: Small, pairs: Pairs, steps: int) -> NDArray[np.bool_]:
+def _likely(small: Small, pairs: Pairs) -> NDArray[np.bool_]:
     from curate import laying
 
     out = np.empty(len(pairs), np.bool_)
-    laying.likely(small, pairs.plain(), steps, (LIKE, DAMPING, DRIFT), out)
+    laying.likely(small, pairs.plain(), LIKE_STEPS, (LIKE, DAMPING, DRIFT), out)
     return out
 
 

@@ -149,7 +149,7 @@ def test_pairs_of_views_that_a_second_opinion_turns_away_make_room_for_others():
     nearest = set(zip(whole.pairs.tolist(), whole.ranks.tolist(), strict=True))
 
     crops = find_candidates(
-        hashes, 8, Asked(NOBODY, lambda pairs, _: (pairs.windows != [0, 0, 1, 1]).any(1))
+        hashes, 8, Asked(NOBODY, lambda pairs: (pairs.windows != [0, 0, 1, 1]).any(1))
     )
 
     assert (crops.crop != WHOLE_CROP).all()

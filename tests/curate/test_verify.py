@@ -51,7 +51,7 @@ def judged(one, other, window=WHOLE, turn=0):
 def second_opinion(one, other, window=WHOLE, turn=0):
     small = views.reduce(shown(one, other).astype(np.float32))
     with ThreadPoolExecutor(2) as pool:
-        return bool(verify.likely(small, pairs((0, turn, 1, window)), True, pool)[0])
+        return bool(verify.likely(small, pairs((0, turn, 1, window)), pool)[0])
 
 
 def cut(image, left, top, right, bottom):
@@ -154,8 +154,8 @@ def test_a_pair_is_judged_the_same_in_any_batch(seed, size, alone):
 
     whole, single, part = (verify.judge(thumbnails, some[k]) for k in (slice(None), one, first))
     with ThreadPoolExecutor(2) as pool:
-        likely = verify.likely(small, some, True, pool)
-        assert verify.likely(small, some[one], True, pool).tolist() == likely[one].tolist()
+        likely = verify.likely(small, some, pool)
+        assert verify.likely(small, some[one], pool).tolist() == likely[one].tolist()
 
     assert single.score.tolist() == whole.score[one].tolist()
     assert part.window.tolist() == whole.window[first].tolist()
