@@ -1,10 +1,11 @@
 """Which pairs of images have views near each other: what `curate.matching` then looks at.
 
-Thumbnails are read in chunks and leave their hashes behind, view by view, 12 bytes each. Four joins
-find the near ones: wholes among each other by both hashes, turned ones with upright ones, and crops with
-what is asked. Crops are joined all at once: a hash that is looked for passes through as many keys of
-an index of twenty crops as through those of one. Where there are very many images they are joined in
-groups, which bounds memory.
+Thumbnails are read in chunks and leave behind their hashes, view by view, 12 bytes each, and 24 x 24
+pixels. Four joins find the near ones: wholes among each other by both hashes, turned ones with upright
+ones, and crops with what is asked. Crops are joined all at once: a hash that is looked for passes through
+as many keys of an index of twenty crops as through those of one. Where there are very many images they
+are joined in groups, which bounds memory. What is near is held against a second opinion at once
+(`curate.verify`): among very many images there are more look-alikes by chance than there is room for.
 
 Of each pair of images the best few pairs of views are kept, in 12 bytes each, and those that are worse are
 dropped on the way. The result depends neither on the order in which blocks come nor on groups.
@@ -19,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate import hamming, views
-from curate.views import CROPS, TURNS, UPRIGHT_TURNS, Bits, Hashed, Index
+from curate.verify import Pairs
+from curate.views import CROPS, REDUCED, TURNS, UPRIGHT_TURNS, WINDOWS, Bits, Hashed, Index, Small
 from schemas.records import Thumbnail
 
 WHOLE_VIEW, WHOLE_CROP = "whole", -1
@@ -30,6 +32,10 @@ COPIES = 64
 
 BEYOND, GRADIENT_BEYOND = 2, 4
 """Bits by which candidates may be further apart than asked for, by pHash of views and by dHash."""
+
+GRADIENT_WEIGHT, BITS_TOGETHER = 3, 60
+"""Wholes of near dHash are candidates if the bits of that, so many times, and of pHash are not more than
+this: of 990 pictures with a box over them two are lost, of look-alikes by dHash three in five."""
 
 ATTEMPTS = 3
 """Pairs of views that are verified for each pair of images, the nearest first."""
@@ -48,6 +54,12 @@ Reader = Callable[[Sequence[str]], Iterable[Thumbnail]]
 
 Rows = NDArray[np.uint32]
 """(N,) numbers of thumbnails."""
+
+Numbers = NDArray[np.uint8]
+"""(N,) numbers of turns or crops, or bits."""
+
+Opinion = Callable[[Pairs], NDArray[np.bool_]]
+"""Which pairs of thumbnails are alike enough to be candidates."""
 
 PART_BITS, SIDE_AT, CROP_AT, TURN_AT, DISTANCE_AT = 4, 8, 9, 14, 17
 """Where in the rank of a pair of views its parts stand: smaller is nearer, then simpler."""
@@ -81,13 +93,14 @@ class View:
 class Hashes:
     """The hashes of all views. Thumbnails are numbered; `owners` says which image each is of.
 
-    `asked` has one view a turn, `offered` one a crop.
+    `asked` has one view a turn, `offered` one a crop; `small` is each thumbnail, reduced.
     """
 
     asked: tuple[View, ...]
     offered: tuple[View, ...]
     gradients: View
     owners: Rows
+    small: Small
 
     def firsts(self) -> Rows:
         """(T,) for each thumbnail, the first one of its image."""
@@ -115,12 +128,12 @@ class Candidates:
     @property
     def i(self) -> Index:
         """(N,) the first image."""
-        return (self.pairs >> np.uint64(32)).astype(np.int64)
+        return _unpacked(self.pairs)[0]
 
     @property
     def j(self) -> Index:
         """(N,) the second image."""
-        return (self.pairs & np.uint64(0xFFFFFFFF)).astype(np.int64)
+        return _unpacked(self.pairs)[1]
 
     @property
     def swapped(self) -> NDArray[np.bool_]:
@@ -162,6 +175,13 @@ def packed(i: Index | Rows, j: Index | Rows) -> Bits:
     return first | np.maximum(i, j).astype(np.uint64)
 
 
+def _unpacked(pairs: Bits) -> tuple[Index, Index]:
+    """The two images of each pair."""
+    return (pairs >> np.uint64(32)).astype(np.int64), (pairs & np.uint64(0xFFFFFFFF)).astype(
+        np.int64
+    )
+
+
 def hash_views(digests: Sequence[str], read: Reader, size: int) -> Hashes:
     """The hashes of the images, whose thumbnails are read `size` images at a time."""
     collected = _Collected()
@@ -188,6 +208,7 @@ class _Collected:
     asked: list[list[View]] = field(default_factory=lambda: [[] for _ in TURNS])
     offered: list[list[View]] = field(default_factory=lambda: [[] for _ in CROPS])
     gradients: list[View] = field(default_factory=list)
+    small: list[Small] = field(default_factory=list)
 
     def add(
         self, rows: Sequence[Thumbnail], places: Mapping[str, int], pool: ThreadPoolExecutor
@@ -197,13 +218,14 @@ class _Collected:
         parts = [
             (rows[k : k + HASHED_AT_ONCE], k, cut) for k in range(0, len(rows), HASHED_AT_ONCE)
         ]
-        for start, asked, offered, gradients in pool.map(_hashed, parts):
+        for start, asked, offered, gradients, small in pool.map(_hashed, parts):
             first = self.count + start
             for turn, views_of_turn in enumerate(self.asked):
                 views_of_turn.append(_view(asked, turn, first))
             for crop, views_of_crop in enumerate(self.offered):
                 views_of_crop.append(_view(offered, crop, first))
             self.gradients.append(_view(gradients, 0, first))
+            self.small.append(small)
         self.owners.append(np.array([places[t.digest] for t in rows], dtype=np.uint32))
         self.count += len(rows)
 
@@ -214,13 +236,14 @@ class _Collected:
             tuple(map(_joined, self.offered)),
             _joined(self.gradients),
             np.concatenate([np.empty(0, np.uint32), *self.owners]),
+            np.concatenate([np.empty((0, REDUCED, REDUCED), np.uint8), *self.small]),
         )
 
 
 def _hashed(
     part: tuple[Sequence[Thumbnail], int, set[int]],
-) -> tuple[int, Hashed, Hashed, Hashed]:
-    """Asked, offered and gradients of some thumbnails, numbered from 0, and where those begin."""
+) -> tuple[int, Hashed, Hashed, Hashed, Small]:
+    """Where some thumbnails begin, and numbered from 0: asked, offered, gradients; reduced."""
     rows, start, cut = part
     shown = views.pictures(rows)
     asked = views.ask(shown, 0)
@@ -229,7 +252,7 @@ def _hashed(
     whole = np.array([t.view == WHOLE_VIEW for t in rows], dtype=bool)[upright.rows]
     telling = upright.rows[whole]
     gradients = Hashed(views.gradients(shown[telling]), telling, np.zeros(len(telling), np.int64))
-    return start, asked, views.offer(shown[crops], crops), gradients
+    return start, asked, views.offer(shown[crops], crops), gradients, views.reduce(shown)
 
 
 def _view(hashed: Hashed, view: int, first: int) -> View:
@@ -252,29 +275,97 @@ def _croppable(rows: Sequence[Thumbnail]) -> Iterable[int]:
     return best.values()
 
 
-def find_candidates(hashes: Hashes, distance_bits: int, known: Bits) -> Candidates:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which pairs are looked for.
+
+    Attributes:
+        known: packed pairs of images that are left out, sorted.
+        alike: says which pairs of thumbnails are candidates; None takes all whose hashes are near.
+        sides: (images,) two images of one side are no pair, unless it is -1; None pairs all.
+    """
+
+    known: Bits
+    alike: Opinion | None = None
+    sides: Index | None = None
+
+    def wanted(self, pairs: Bits) -> NDArray[np.bool_]:
+        """(N,) which pairs of images are looked for."""
+        wanted = ~_among(pairs, self.known)
+        if self.sides is not None:
+            one, other = (self.sides[image] for image in _unpacked(pairs))
+            wanted &= (one != other) | (one < 0)
+        return wanted
+
+
+def find_candidates(hashes: Hashes, distance_bits: int, asked: Asked) -> Candidates:
     """Pairs of views near each other, at most ATTEMPTS for each pair of images.
 
     Args:
         hashes: of all views.
         distance_bits: 0 to 16; more is looked for, by BEYOND.
-        known: packed pairs of images that are left out, sorted.
+        asked: which of them are looked for.
     """
     distance = min(distance_bits + BEYOND, hamming.LARGEST_DISTANCE)
     gradients = min(distance_bits + GRADIENT_BEYOND, hamming.LARGEST_DISTANCE)
-    best = _Best(hashes.owners, hashes.firsts(), known)
+    best = _Best(hashes.owners, hashes.firsts(), asked)
     upright = [view.spare() for view in hashes.asked[:UPRIGHT_TURNS]]
     near_whole(hashes.asked[0], distance, best)
-    near_whole(hashes.gradients, gradients, best)
+    near_gradients(hashes, gradients, best)
     near_turned(hashes, upright[0], distance, best)
     near_crops(hashes, upright, distance, best)
     return best.chosen()
 
 
+@dataclass(frozen=True, slots=True)
+class Near:
+    """(N,) pairs of thumbnails whose hashes are near.
+
+    Which is asked, how it is laid down, which is offered, what of it (a number of CROPS, or the next
+    number for the whole), and how many bits differ.
+    """
+
+    asked: Rows
+    turn: Numbers
+    offered: Rows
+    crop: Numbers
+    bits: Numbers
+
+    def __getitem__(self, some: NDArray[np.bool_]) -> "Near":
+        return Near(
+            self.asked[some], self.turn[some], self.offered[some], self.crop[some], self.bits[some]
+        )
+
+    def pairs(self) -> Pairs:
+        """The same as pictures to lay on each other."""
+        return Pairs(self.asked, self.turn, self.offered, WINDOWS[self.crop])
+
+
+def _all(number: int, like: Numbers) -> Numbers:
+    return np.full(len(like), number, dtype=np.uint8)
+
+
 def near_whole(view: View, distance: int, best: "_Best") -> None:
-    """Thumbnails as they are, by one of their hashes."""
+    """Thumbnails as they are, by pHash."""
     for near in hamming.self_blocks(view.bits, distance, copies=COPIES):
-        best.add(view.rows[near.i], view.rows[near.j], near.d, 0, WHOLE_CROP)
+        best.add(_whole(view.rows[near.i], view.rows[near.j], near.d))
+
+
+def _whole(asked: Rows, offered: Rows, bits: Numbers) -> "Near":
+    return Near(asked, _all(0, bits), offered, _all(len(CROPS), bits), bits)
+
+
+def near_gradients(hashes: Hashes, distance: int, best: "_Best") -> None:
+    """Whole pictures by dHash, which a box in them disturbs less, unless pHash speaks against it."""
+    view, upright = hashes.gradients, hashes.asked[0]
+    low: Bits = np.zeros(len(hashes.owners), dtype=np.uint64)
+    low[upright.rows] = upright.bits
+    low = low[view.rows]
+    for near in hamming.self_blocks(view.bits, distance, copies=COPIES):
+        apart = np.bitwise_count(low[near.i] ^ low[near.j]) + GRADIENT_WEIGHT * near.d
+        some = apart <= BITS_TOGETHER
+        asked, offered = view.rows[near.i[some]], view.rows[near.j[some]]
+        best.add(_whole(asked, offered, near.d[some]))
 
 
 def near_turned(hashes: Hashes, upright: View, distance: int, best: "_Best") -> None:
@@ -284,9 +375,8 @@ def near_turned(hashes: Hashes, upright: View, distance: int, best: "_Best") -> 
         bits, rows, turns = _stacked(some)
         for near in hamming.cross_blocks(bits, upright.bits, distance):
             asked, offered = rows[near.i], upright.rows[near.j]
-            once = asked <= offered
-            of = turns[near.i[once]]
-            best.add(asked[once], offered[once], near.d[once], of, WHOLE_CROP)
+            found = Near(asked, turns[near.i], offered, _all(len(CROPS), near.d), near.d)
+            best.add(found[asked <= offered])
 
 
 def near_crops(hashes: Hashes, upright: Sequence[View], distance: int, best: "_Best") -> None:
@@ -295,7 +385,7 @@ def near_crops(hashes: Hashes, upright: Sequence[View], distance: int, best: "_B
     for some in _groups(list(enumerate(hashes.offered))):
         cut, cut_rows, crops = _stacked(some)
         for near in hamming.cross_blocks(bits, cut, distance):
-            best.add(rows[near.i], cut_rows[near.j], near.d, turns[near.i], crops[near.j])
+            best.add(Near(rows[near.i], turns[near.i], cut_rows[near.j], crops[near.j], near.d))
 
 
 def _groups(numbered: Sequence[tuple[int, View]]) -> Iterator[list[tuple[int, View]]]:
@@ -328,25 +418,21 @@ class _Best:
 
     owners: Rows
     firsts: Rows
-    known: Bits
+    asked: Asked
     best: Candidates = field(
         default_factory=lambda: Candidates(np.empty(0, np.uint64), np.empty(0, np.uint32))
     )
     waiting: list[Candidates] = field(default_factory=list)
     size: int = 0
 
-    def add(
-        self,
-        asked: Rows,
-        offered: Rows,
-        bits: NDArray[np.uint8],
-        turn: NDArray[np.uint8] | int,
-        crop: NDArray[np.uint8] | int,
-    ) -> None:
-        """Pairs of thumbnails that are near."""
-        found = self._packed(asked, offered, bits, turn, crop)
-        self.waiting.append(found)
-        self.size += len(found)
+    def add(self, near: Near) -> None:
+        """Pairs of thumbnails that are near; kept are those that are looked for."""
+        one, other = self.owners[near.asked], self.owners[near.offered]
+        near = near[(one != other) & self.asked.wanted(packed(one, other))]
+        if self.asked.alike is not None:
+            near = near[self.asked.alike(near.pairs())]
+        self.waiting.append(self._ranked(near))
+        self.size += len(near.bits)
         # Sorted anew when as much has come as there is: work stays in proportion to what comes.
         if self.size > max(KEPT_AT_ONCE, len(self.best)):
             self.best = self.chosen()
@@ -359,26 +445,18 @@ class _Best:
             np.concatenate([p.pairs for p in parts]), np.concatenate([p.ranks for p in parts])
         )
 
-    def _packed(
-        self,
-        asked: Rows,
-        offered: Rows,
-        bits: NDArray[np.uint8],
-        turn: NDArray[np.uint8] | int,
-        crop: NDArray[np.uint8] | int,
-    ) -> Candidates:
-        one, other = self.owners[asked], self.owners[offered]
-        pairs = packed(one, other)
+    def _ranked(self, near: Near) -> Candidates:
+        one, other = self.owners[near.asked], self.owners[near.offered]
+        crop = np.where(near.crop == len(CROPS), WHOLE_CROP, near.crop.astype(np.int64))
         rank = (
-            np.uint32(bits) << np.uint32(DISTANCE_AT)
-            | np.uint32(turn) << np.uint32(TURN_AT)
-            | (np.asarray(crop, np.int64) - WHOLE_CROP).astype(np.uint32) << np.uint32(CROP_AT)
+            near.bits.astype(np.uint32) << np.uint32(DISTANCE_AT)
+            | near.turn.astype(np.uint32) << np.uint32(TURN_AT)
+            | (crop - WHOLE_CROP).astype(np.uint32) << np.uint32(CROP_AT)
             | (one > other).astype(np.uint32) << np.uint32(SIDE_AT)
-            | (asked - self.firsts[asked]) << np.uint32(PART_BITS)
-            | (offered - self.firsts[offered])
+            | (near.asked - self.firsts[near.asked]) << np.uint32(PART_BITS)
+            | (near.offered - self.firsts[near.offered])
         )
-        new = (one != other) & ~_among(pairs, self.known)
-        return Candidates(pairs[new], rank[new])
+        return Candidates(packed(one, other), rank)
 
 
 def _among(pairs: Bits, known: Bits) -> NDArray[np.bool_]:

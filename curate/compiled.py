@@ -1,12 +1,9 @@
-"""Functions compiled by Numba (https://numba.pydata.org).
+"""Loops as machine code, compiled by Numba (https://numba.pydata.org) at their first use.
 
-Imported where there is much to do, and only there: the import costs a quarter of a second and the first
-use on a machine some seconds, after which the compiled code is kept beside its module, or in the user's
-cache folder, or, where neither can be written, nowhere.
-
-Compiled functions take plain tuples and arrays, no classes of ours: kept code names the types it was made
-for, and would not load once one has moved. They release the interpreter's lock, so that threads run
-them side by side.
+The import costs a quarter of a second, and the first use on a machine some seconds; after that the
+compiled code is kept beside its file, or in the user's cache folder, or, where neither can be
+written, nowhere. So modules of compiled loops are imported where there is work for them, and only
+there. Every loop releases the interpreter's lock, so that threads run them side by side.
 """
 
 from collections.abc import Callable
@@ -16,10 +13,23 @@ import numba
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+SUMS = {"reassoc", "contract", "nsz"}
+"""What a compiler may do to sums of floats so that they become vector instructions: add in another
+order, the same one in every run of the same machine code."""
+
 
 def compiled(function: Function) -> Function:
     """The function as machine code, kept for the next process where there is a place for it."""
+    return _compiled(function)
+
+
+def summing(function: Function) -> Function:
+    """The same for a function that adds floats up, whatever the order."""
+    return _compiled(function, fastmath=SUMS)
+
+
+def _compiled(function: Function, **options: Any) -> Function:
     try:
-        return cast(Function, numba.njit(nogil=True, cache=True)(function))
+        return cast(Function, numba.njit(nogil=True, cache=True, **options)(function))
     except RuntimeError:  # no folder for the cache: a read-only installation without a home
-        return cast(Function, numba.njit(nogil=True)(function))
+        return cast(Function, numba.njit(nogil=True, **options)(function))

@@ -188,9 +188,28 @@ def _match(
     """What dedupe verifies among the images, by the two digests; equal pixels have their own check."""
     images = {item.image.digest: item.image for item in items if item.image.error is None}
     matches = find_matches(
-        list(images.values()), read, distance_bits=distance_bits, made_by=MADE_BY
+        list(images.values()),
+        read,
+        distance_bits=distance_bits,
+        made_by=MADE_BY,
+        sides=_sides(items),
     )
     return {frozenset((m.a, m.b)): m for m in matches if m.kind != MatchKind.PIXELS}
+
+
+def _sides(items: Iterable[Surveyed]) -> dict[str, int]:
+    """For each image a number of its split and label, -1 if it has several.
+
+    Copies under one split and one label are no leak, so they need not be looked for.
+    """
+    places: dict[str, set[Hashable]] = defaultdict(set)
+    for item in items:
+        places[item.image.digest].add((_split(item), _label(item)))
+    numbers = {place: number for number, place in enumerate(set().union(*places.values()))}
+    return {
+        digest: numbers[next(iter(found))] if len(found) == 1 else -1
+        for digest, found in places.items()
+    }
 
 
 def _beyond(

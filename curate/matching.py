@@ -1,14 +1,14 @@
 """Which images are the same picture, however it was cut, framed, turned or written over.
 
-Three steps. Images of equal pixels match. Views (`curate.views`) that lie within a Hamming distance
-make candidates (`curate.candidates`); so do whole pictures of near dHash, which a solid box disturbs
-less. Candidates are verified on aligned thumbnails (`curate.verify`), on all cores, and the simplest pair
-of views that agrees says what kind of copy it is. Hashes only propose; that is why candidates are
-taken a little beyond the distance asked for.
+Three steps. Images of equal pixels match. Views (`curate.views`) that lie within a Hamming distance, and
+agree when 24 x 24 pixels of them are looked at, make candidates (`curate.candidates`); so do whole
+pictures of near dHash, which a solid box disturbs less. Candidates are verified on aligned thumbnails
+(`curate.verify`), on all cores, and the simplest pair of views that agrees says what kind of copy it is.
+Hashes only propose; that is why candidates are taken a little beyond the distance asked for.
 
 Pure but for the reader, which gives the thumbnails of some images: they are read in chunks, once
 for hashing and again for the images that have candidates, so that a million images need their
-hashes in memory (some 30 views, 12 bytes each) and not their thumbnails. The rows depend neither on
+hashes in memory (some 30 views, 12 bytes each) and a seventh of their thumbnails. The rows depend neither on
 the order of the images nor on the size of chunks. `a` < `b` in every match, each pair comes once.
 """
 
@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate import candidates, hamming, verify, views
-from curate.boxes import WHOLE
-from curate.candidates import COPIES, WHOLE_CROP, WHOLE_VIEW, Candidates, Reader
-from curate.views import CROPS, TURNS, Bits, Index, Pictures
+from curate.candidates import COPIES, WHOLE_CROP, WHOLE_VIEW, Asked, Candidates, Reader
+from curate.verify import Pairs
+from curate.views import TURNS, WINDOWS, Bits, Index
 from schemas.labels import MatchKind
 from schemas.records import Image, Match, Thumbnail
 
@@ -61,9 +61,6 @@ FRAMED = 0.92
 BORDER_SHARE = 0.35
 """More paper than this share of the area is a screen, not a border."""
 
-WINDOWS = np.array([crop.pixels(1, 1) for crop in (*CROPS, WHOLE)], dtype=np.float32)
-"""(C + 1, 4) what each crop takes; the last row, that is number -1, the whole."""
-
 PixelReader = Callable[[str], str | None]
 """The digest of an image's decoded upright pixels; None where that cannot be had any more."""
 
@@ -75,6 +72,7 @@ def find_matches(
     distance_bits: int,
     made_by: str,
     pixels_of: PixelReader | None = None,
+    sides: Mapping[str, int] | None = None,
     chunk: int = CHUNK,
 ) -> Iterator[Match]:
     """Every pair of images that are the same picture: those of same pixels first, then the others.
@@ -86,6 +84,8 @@ def find_matches(
             beyond that, as far as 16, and then verified.
         made_by: stage, version and threshold, for the rows.
         pixels_of: decodes an image anew; with it, pictures saved in two formats are told as `same-pixels`.
+        sides: of each image by digest; two images of one side are not compared, one of side -1 is compared
+            with all.
         chunk: images, and then candidates, whose thumbnails are read at a time.
 
     Raises:
@@ -97,10 +97,14 @@ def find_matches(
     known = _same_pixels(ordered)
     for pair in known.tolist():
         yield _match(ordered, pair >> 32, pair & 0xFFFFFFFF, MatchKind.PIXELS, 0, made_by, 1.0)
-    hashes = candidates.hash_views([image.digest for image in ordered], read, chunk)
+    digests = [image.digest for image in ordered]
+    hashes = candidates.hash_views(digests, read, chunk)
     owners = hashes.owners
-    near = candidates.find_candidates(hashes, distance_bits, known)
-    del hashes  # verification takes thumbnails, not their hashes
+    of = None if sides is None else np.array([sides[digest] for digest in digests], np.int64)
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        alike = partial(verify.likely, hashes.small, pool=pool)
+        near = candidates.find_candidates(hashes, distance_bits, Asked(known, alike, of))
+    del hashes, alike  # verification takes thumbnails, not their hashes
     for found in _verified(near, owners, ordered, read, chunk):
         kind = _kind(found)
         if (
@@ -199,9 +203,13 @@ class _Laid:
         firsts = np.cumsum(ends - begins) - (ends - begins)
         asked = firsts[np.searchsorted(needed, np.where(near.swapped, j, i))]
         offered = firsts[np.searchsorted(needed, np.where(near.swapped, i, j))]
-        pixels = np.frombuffer(b"".join(row.pixels for row in rows), np.uint8)
-        shown = pixels.reshape(-1, views.EDGE, views.EDGE)
-        return cls(near, rows, shown, asked + near.asked_part, offered + near.offered_part)
+        asked, offered = asked + near.asked_part, offered + near.offered_part
+        return cls(near, rows, _pixels(rows), asked, offered)
+
+    def pairs(self, part: slice) -> Pairs:
+        """Some of the candidates, as pictures to lay on each other."""
+        near = self.near[part]
+        return Pairs(self.asked[part], near.turn, self.offered[part], WINDOWS[near.crop])
 
     def inner(self) -> Mapping[str, Thumbnail]:
         """Of each image the largest picture that is shown on a screen or a page."""
@@ -218,8 +226,15 @@ def _same_screen(found: Found, inner: Mapping[str, Thumbnail]) -> bool:
     if shown is None or found.offered.digest not in inner:
         return False
     window = np.array([[shown.left, shown.top, shown.right, shown.bottom]], dtype=np.float32)
-    offered = views.pictures([found.offered])
-    return float(verify.judge(views.pictures([shown]), offered, window).score[0]) < ON_SCREEN
+    first, second, upright = (np.array([number]) for number in (0, 1, 0))
+    both = _pixels([shown, found.offered])
+    return float(verify.judge(both, Pairs(first, upright, second, window)).score[0]) < ON_SCREEN
+
+
+def _pixels(rows: Sequence[Thumbnail]) -> NDArray[np.uint8]:
+    """(T, 64, 64) what the thumbnails show."""
+    pixels = np.frombuffer(b"".join(row.pixels for row in rows), np.uint8)
+    return pixels.reshape(-1, views.EDGE, views.EDGE)
 
 
 def _whole_pairs(near: Candidates, size: int) -> Iterator[Candidates]:
@@ -234,32 +249,18 @@ def _whole_pairs(near: Candidates, size: int) -> Iterator[Candidates]:
 
 def _judged(laid: _Laid, part: slice) -> list[Found]:
     """Those of some candidates that are the same picture, each with its score."""
-    near, numbers = laid.near[part], laid.asked[part]
-    turns, crops, bits = near.turn, near.crop, near.distance
-    asked = _turned(laid.shown[numbers].astype(np.float32), turns)
-    offered = laid.shown[laid.offered[part]].astype(np.float32)
-    windows = WINDOWS[crops]
-    opinions = verify.opinions(asked, offered, windows)
-    likely = np.flatnonzero(opinions <= verify.OPINION_BITS)
-    judged = verify.judge(asked[likely], offered[likely], windows[likely])
-    holds = judged.score >= verify.needed(opinions[likely])
-    i, j, other = near.i, near.j, laid.offered[part]
+    near, pairs = laid.near[part], laid.pairs(part)
+    judged = verify.judge(laid.shown, pairs)
+    i, j, turns, crops, bits = near.i, near.j, near.turn, near.crop, near.distance
     return [
         Found(
-            int(i[k]), int(j[k]), laid.thumbnails[numbers[k]], laid.thumbnails[other[k]],
-            int(turns[k]), int(crops[k]), int(bits[k]), tuple(judged.window[row].tolist()),
-            float(judged.score[row]), float(judged.covered[row]),
+            int(i[k]), int(j[k]),
+            laid.thumbnails[int(pairs.asked[k])], laid.thumbnails[int(pairs.offered[k])],
+            int(turns[k]), int(crops[k]), int(bits[k]), tuple(judged.window[k].tolist()),
+            float(judged.score[k]), float(judged.covered[k]),
         )
-        for row, k in enumerate(likely.tolist()) if holds[row]
+        for k in np.flatnonzero(verify.same(laid.shown, pairs, judged)).tolist()
     ]  # fmt: skip
-
-
-def _turned(shown: Pictures, turns: Index) -> Pictures:
-    """The pictures, each laid down its way."""
-    for turn in np.unique(turns[turns > 0]).tolist():
-        rows = np.flatnonzero(turns == turn)
-        shown[rows] = np.stack([TURNS[turn].of(picture) for picture in shown[rows]])
-    return shown
 
 
 def _kind(found: Found) -> MatchKind:

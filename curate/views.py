@@ -34,11 +34,17 @@ EDGE = 64
 
 SIZE = (EDGE, EDGE)
 
+REDUCED = 24
+"""Pixels along each side of what is kept in memory of each thumbnail: 576 bytes."""
+
 FREQUENCIES = 9
 """Rows and columns of the transform that are looked at."""
 
 Pictures = NDArray[np.float32]
 """(N, 64, 64) grey levels."""
+
+Small = NDArray[np.uint8]
+"""(N, 24, 24) grey levels."""
 
 Floats = NDArray[np.float32]
 Bits = NDArray[np.uint64]
@@ -74,6 +80,10 @@ CROPS: tuple[Box, ...] = (
     *_corners(0.2),
 )
 """The crops offered. The hash forgives 2 % at each side, so other crops near these are found too."""
+
+
+WINDOWS = np.array([crop.pixels(1, 1) for crop in (*CROPS, WHOLE)], dtype=np.float32)
+"""(C + 1, 4) what each crop takes; the last row, that is number -1, the whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +137,12 @@ def pictures(rows: Sequence[Thumbnail]) -> Pictures:
     """The thumbnails as one array."""
     joined = b"".join(row.pixels for row in rows)
     return np.frombuffer(joined, np.uint8).reshape(-1, EDGE, EDGE).astype(np.float32)
+
+
+def reduce(shown: Pictures) -> Small:
+    """What is kept in memory of each thumbnail."""
+    matrix = reduction(0, 1, REDUCED)
+    return np.asarray((matrix @ shown @ matrix.T).round().clip(0, 255).astype(np.uint8))
 
 
 PLACES = [(u, v) for u in range(8) for v in range(8) if u or v] + [(8, 8)]

@@ -1,9 +1,9 @@
 """The inner loops of the join, compiled by Numba (https://numba.pydata.org).
 
-Imported where there is much to compare, and only there: see `curate.compiled`.
-
-Loops that find pairs write them to columns that are handed in, stop when the next pair of buckets
-might not fit, and return where they stopped: that is what bounds memory.
+Imported where there is much to compare, and only there (`curate.compiled`). Loops that find
+pairs write them to columns that are handed in, stop when the next pair of buckets might not fit,
+and return where they stopped: that is what bounds memory. They take plain tuples and arrays, no
+classes of ours: kept code names the types it was made for, and would not load once one has moved.
 """
 
 from collections.abc import Callable

@@ -38,7 +38,7 @@ from schemas.policy import DedupePolicy
 from schemas.records import TABLES, Evidence, Group, Image, Kinship, Match, Thumbnail
 from schemas.tables import find
 
-STAGE = "dedupe/2"
+STAGE = "dedupe/3"
 
 REVIEW = "review/1"
 """Who made a row that holds a reviewer's word."""

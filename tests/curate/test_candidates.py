@@ -8,8 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate import candidates
-from curate.candidates import ATTEMPTS, COPIES, WHOLE_CROP, Hashes, View, find_candidates, packed
-from curate.views import CROPS, TURNS, UPRIGHT_TURNS
+from curate.candidates import (
+    ATTEMPTS,
+    BITS_TOGETHER,
+    COPIES,
+    GRADIENT_WEIGHT,
+    WHOLE_CROP,
+    Asked,
+    Hashes,
+    View,
+    find_candidates,
+    packed,
+)
+from curate.views import CROPS, REDUCED, TURNS, UPRIGHT_TURNS
 
 NOBODY = np.empty(0, np.uint64)
 
@@ -26,7 +37,8 @@ def some_hashes(seed, images, like):
         return View(bases[rng.integers(0, like, len(rows))] ^ np.bitwise_or.reduce(flips), rows)
 
     asked, offered = tuple(view(0.9) for _ in TURNS), tuple(view(0.6) for _ in CROPS)
-    return Hashes(asked, offered, view(0.5), owners)
+    small = rng.integers(0, 256, (len(owners), REDUCED, REDUCED), dtype=np.uint8)
+    return Hashes(asked, offered, view(0.5), owners, small)
 
 
 def every(hashes, distance, known):
@@ -42,11 +54,17 @@ def every(hashes, distance, known):
         for crop, view in enumerate(hashes.offered)
         for t in range(UPRIGHT_TURNS)
     ]
+    low = np.zeros(len(hashes.owners), np.uint64)
+    low[upright.rows] = upright.bits
+    low = np.bitwise_count(low[:, None] ^ low).astype(int)
     found = defaultdict(list)
     for asked, offered, turn, crop, beyond in joins:
         apart = np.bitwise_count(asked.bits[:, None] ^ offered.bits)
         for k, m in np.argwhere(apart <= min(distance + beyond, 16)).tolist():
             a, b = int(asked.rows[k]), int(offered.rows[m])
+            by_gradient = asked is hashes.gradients
+            if by_gradient and low[a, b] + GRADIENT_WEIGHT * int(apart[k, m]) > BITS_TOGETHER:
+                continue
             i, j = sorted((int(hashes.owners[a]), int(hashes.owners[b])))
             if i != j and (i, j) not in known and (crop != WHOLE_CROP or a <= b):
                 found[i, j].append((int(apart[k, m]), turn, crop, a, b))
@@ -74,7 +92,7 @@ def test_the_best_near_views_of_every_pair_of_images_are_found(seed, images, lik
     known = {(i, j) for i in range(images) for j in range(i + 1, images) if (i + j) % 5 == 0}
     left_out = np.sort([packed(np.array([i]), np.array([j]))[0] for i, j in known] or NOBODY)
 
-    near = find_candidates(hashes, distance, left_out.astype(np.uint64))
+    near = find_candidates(hashes, distance, Asked(left_out.astype(np.uint64)))
 
     assert told(near, hashes) == every(hashes, distance, known)
     assert (np.diff(near.pairs.astype(np.int64)) >= 0).all()
@@ -83,11 +101,11 @@ def test_the_best_near_views_of_every_pair_of_images_are_found(seed, images, lik
 @pytest.mark.parametrize(("at_once", "kept"), [(1, 1), (100, 50), (5000, 10**6)])
 def test_neither_groups_nor_what_waits_change_the_candidates(monkeypatch, at_once, kept):
     hashes = some_hashes(1, 40, 6)
-    whole = find_candidates(hashes, 8, NOBODY)
+    whole = find_candidates(hashes, 8, Asked(NOBODY))
 
     monkeypatch.setattr(candidates, "AT_ONCE", at_once)
     monkeypatch.setattr(candidates, "KEPT_AT_ONCE", kept)
-    parts = find_candidates(hashes, 8, NOBODY)
+    parts = find_candidates(hashes, 8, Asked(NOBODY))
 
     assert len(whole) > 100
     assert (parts.pairs == whole.pairs).all()
@@ -105,4 +123,35 @@ def test_of_more_equal_hashes_than_are_compared_the_first_stands_for_all():
 
 
 def test_no_images_have_no_candidates():
-    assert len(find_candidates(candidates.hash_views([], lambda digests: [], 8), 8, NOBODY)) == 0
+    nothing = candidates.hash_views([], lambda digests: [], 8)
+
+    assert len(find_candidates(nothing, 8, Asked(NOBODY))) == 0
+
+
+def pairs_of(near):
+    return set(zip(near.i.tolist(), near.j.tolist(), strict=True))
+
+
+def test_images_of_one_side_are_no_candidates_but_those_of_none_are():
+    hashes = some_hashes(2, 40, 6)
+    sides = np.arange(40) % 3 - 1
+    every_pair = pairs_of(find_candidates(hashes, 8, Asked(NOBODY)))
+
+    across = pairs_of(find_candidates(hashes, 8, Asked(NOBODY, sides=sides)))
+
+    assert across == {(i, j) for i, j in every_pair if sides[i] != sides[j] or sides[i] == -1}
+    assert 0 < len(across) < len(every_pair)
+
+
+def test_pairs_of_views_that_a_second_opinion_turns_away_make_room_for_others():
+    hashes = some_hashes(3, 12, 1)
+    whole = find_candidates(hashes, 8, Asked(NOBODY))
+    nearest = set(zip(whole.pairs.tolist(), whole.ranks.tolist(), strict=True))
+
+    crops = find_candidates(
+        hashes, 8, Asked(NOBODY, lambda pairs: (pairs.windows != [0, 0, 1, 1]).any(1))
+    )
+
+    assert (crops.crop != WHOLE_CROP).all()
+    assert len(crops) > sum(crop != WHOLE_CROP for crop in whole.crop)
+    assert nearest - set(zip(crops.pairs.tolist(), crops.ranks.tolist(), strict=True))

@@ -217,9 +217,10 @@ def test_without_a_place_for_compiled_code_it_is_compiled_again(tmp_path):
     shutil.copytree(
         Path(hamming.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__")
     )
-    for file in (curate.__file__, compiled.__file__):
-        shutil.copy(Path(file), tmp_path / "curate")
-    (package / "__pycache__").write_text("in the way")
+    for module in (curate, compiled):
+        shutil.copy(Path(module.__file__), tmp_path / "curate")
+    for folder in (package, package.parent):
+        (folder / "__pycache__").write_text("in the way")
     (tmp_path / "home").write_text("no folder either")
     script = (
         "import numpy as np; from curate import hamming; "

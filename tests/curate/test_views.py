@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageOps
 
-from curate import boxes, fingerprint, verify, views
+from curate import boxes, fingerprint, views
 from curate.boxes import WHOLE, Box
 from schemas.records import Thumbnail
 
@@ -129,67 +129,6 @@ def test_every_view_of_a_scene_has_a_hash_in_order():
     assert offered.views.tolist() == list(range(len(views.CROPS)))
     assert set(asked.rows.tolist()) == {5}
     assert set(offered.rows.tolist()) == {7}
-
-
-def window(*edges):
-    return np.array([edges], dtype=np.float32)
-
-
-def test_a_picture_scores_one_with_itself_and_little_with_another():
-    one, other = shown(texture(1)), shown(texture(2))
-
-    assert verify.judge(one, one, window(0, 0, 1, 1)).score[0] > 0.97
-    assert verify.judge(one, other, window(0, 0, 1, 1)).score[0] < 0.4
-
-
-def test_a_misplaced_window_is_put_right():
-    image = texture(4, (640, 480))
-    cut = image.crop((64, 48, 576, 432))
-
-    judged = verify.judge(shown(cut), shown(image), window(0.07, 0.12, 0.88, 0.93))
-
-    assert np.allclose(judged.window, [[0.1, 0.1, 0.9, 0.9]], atol=0.01)
-    assert judged.score[0] > 0.9
-
-
-def test_what_covers_a_tenth_does_not_hide_the_copy():
-    covered = texture(5)
-    covered.paste(0, (40, 40, 100, 90))
-
-    judged = verify.judge(shown(texture(5)), shown(covered), window(0, 0, 1, 1))
-
-    assert judged.score[0] > 0.9
-    assert 0.04 < judged.covered[0] < 0.3
-
-
-def test_nothing_to_compare_is_no_agreement():
-    flat = shown(Image.new("L", (100, 100), 200))
-
-    assert verify.judge(flat, flat, window(0, 0, 1, 1)).score[0] == 0
-
-
-@settings(max_examples=10, deadline=None)
-@given(st.lists(st.integers(0, 30), min_size=1, max_size=6))
-def test_a_pair_is_judged_the_same_in_any_batch(seeds):
-    pictures = np.concatenate([shown(texture(seed)) for seed in seeds])
-    windows = np.repeat(window(0, 0, 1, 1), len(seeds), axis=0)
-    others = np.roll(pictures, 1, axis=0)
-
-    together = verify.judge(pictures, others, windows)
-    alone = [
-        verify.judge(pictures[k : k + 1], others[k : k + 1], windows[:1]) for k in range(len(seeds))
-    ]
-
-    assert together.score.tolist() == [j.score[0] for j in alone]
-    assert together.window.tolist() == [j.window[0].tolist() for j in alone]
-
-
-def test_the_second_opinion_tells_copies_from_others():
-    one, other = shown(texture(1)), shown(texture(2))
-    smaller = shown(texture(1).resize((100, 75)))
-
-    assert verify.opinions(one, smaller, window(0, 0, 1, 1))[0] < 20
-    assert verify.opinions(one, other, window(0, 0, 1, 1))[0] > verify.OPINION_BITS
 
 
 def test_small_grey_is_the_picture_at_a_fraction_and_transparency_is_white():
