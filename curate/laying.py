@@ -2,6 +2,9 @@
 
 One pair of pictures at a time, so that it stays in the processor's cache from beginning to end. What
 the steps are for, and their constants, are told in `curate.verify`.
+
+Loops are written out where NumPy has a word for them: Numba compiles each such word anew, and what waits
+for that is the first use on a machine.
 """
 
 import numpy as np
@@ -111,7 +114,8 @@ def detail(shown: Picture) -> Picture:
         d, e = shown[min(y + 1, size - 1)], shown[min(y + 2, size - 1)]
         for x in range(size):
             row[x + 2] = a[x] + b[x] + c[x] + d[x] + e[x]
-        row[:2], row[size + 2 :] = row[2], row[size + 1]
+        row[0] = row[1] = row[2]
+        row[size + 2] = row[size + 3] = row[size + 1]
         for x in range(size):
             mean = row[x] + row[x + 1] + row[x + 2] + row[x + 3] + row[x + 4]
             out[y, x] = c[x] - mean * np.float32(1 / 25)
@@ -152,7 +156,10 @@ def trust(asked: Picture, laid: Picture, across: Axis, down: Axis) -> Picture:
     What differs usually is the median, or in a small picture the mean, which is found faster.
     """
     size = len(asked)
-    apart = asked - laid
+    apart = np.empty((size, size), np.float32)
+    for y in range(size):
+        for x in range(size):
+            apart[y, x] = asked[y, x] - laid[y, x]
     middle = np.float32(0) if size < SMALL else median(apart.reshape(-1))
     for y in range(size):
         for x in range(size):
@@ -179,7 +186,7 @@ def mean(values: Line) -> np.float32:
 def slopes(laid: Picture) -> tuple[Picture, Picture]:
     """Change of brightness along rows and across them, one-sided at the edges."""
     size = len(laid)
-    along, down = np.empty_like(laid), np.empty_like(laid)
+    along, down = np.empty((size, size), np.float32), np.empty((size, size), np.float32)
     half = np.float32(0.5)
     for y in range(size):
         along[y, 0] = laid[y, 1] - laid[y, 0]
@@ -285,8 +292,9 @@ def solved(normal: Table) -> Table:
         normal[j, j] = np.sqrt(normal[j, j])
         for i in range(j + 1, size + 1):
             normal[i, j] /= normal[j, j]
-    out: Table = normal[size].copy()
+    out = np.empty(size)
     for i in range(size - 1, -1, -1):
+        out[i] = normal[size, i]
         for k in range(i + 1, size):
             out[i] -= normal[k, i] * out[k]
         out[i] /= normal[i, i]
@@ -294,10 +302,28 @@ def solved(normal: Table) -> Table:
 
 
 @compiled
+def copied(window: Line) -> Line:
+    """A window of its own."""
+    out = np.empty(4, np.float32)
+    for k in range(4):
+        out[k] = window[k]
+    return out
+
+
+@compiled
+def strayed(window: Line, moved: Line) -> float:
+    """How far the edge that moved most has moved."""
+    most = 0.0
+    for k in range(4):
+        most = max(most, abs(moved[k] - window[k]))
+    return most
+
+
+@compiled
 def refined(asked: Picture, offered: Picture, window: Line, steps: int, damping: Table) -> Line:
     """The window (left, top, right, bottom) after some Gauss-Newton steps."""
     size = len(asked)
-    window, normal, ramp = window.copy(), np.empty((7, 6)), ramps(size)
+    window, normal, ramp = copied(window), np.empty((7, 6)), ramps(size)
     for _ in range(steps):
         across, down = axis(window[0], window[2], size), axis(window[1], window[3], size)
         laid = lay(offered, across, down)
@@ -316,11 +342,13 @@ def refined(asked: Picture, offered: Picture, window: Line, steps: int, damping:
 
 
 @summing
-def block_sums(a: Picture, b: Picture) -> tuple[np.float32, np.float32, np.float32]:
-    """Squares of `a`, squares of `b`, products."""
+def block_sums(
+    a: Picture, b: Picture, top: int, left: int
+) -> tuple[np.float32, np.float32, np.float32]:
+    """Squares of `a`, squares of `b`, products, in the block that begins there."""
     aa = bb = ab = np.float32(0)
-    for y in range(BLOCK):
-        for x in range(BLOCK):
+    for y in range(top, top + BLOCK):
+        for x in range(left, left + BLOCK):
             aa += a[y, x] * a[y, x]
             bb += b[y, x] * b[y, x]
             ab += a[y, x] * b[y, x]
@@ -330,15 +358,31 @@ def block_sums(a: Picture, b: Picture) -> tuple[np.float32, np.float32, np.float
 @compiled
 def best_share(agreement: Table, weight: Table, share: float) -> float:
     """Weighted mean of the best blocks that together have `share` of the weight."""
-    most = share * weight.sum()
-    used, mean = 0.0, 0.0
-    for k in np.argsort(-agreement, kind="mergesort"):
-        part = min(weight[k], most - used)
-        if part <= 0 < weight[k]:
+    order, total = np.empty(len(agreement), np.int64), 0.0
+    for k in range(len(agreement)):
+        total += weight[k]
+        at = k
+        while at and agreement[order[at - 1]] < agreement[k]:
+            order[at] = order[at - 1]
+            at -= 1
+        order[at] = k
+    most, used, mean = share * total, 0.0, 0.0
+    for block in order:
+        part = min(weight[block], most - used)
+        if part <= 0 < weight[block]:
             break
         used += part
-        mean += part * agreement[k]
+        mean += part * agreement[block]
     return mean / max(used, 1e-6)
+
+
+@compiled
+def block_sum(line: Line, start: int) -> float:
+    """The sum of a block's worth of values."""
+    total = 0.0
+    for k in range(start, start + BLOCK):
+        total += line[k]
+    return total
 
 
 @compiled
@@ -363,16 +407,19 @@ def compared(a: Picture, offered: Picture, window: Line, limits: Table) -> tuple
     agreement, weight = np.zeros(count * count), np.zeros(count * count)
     for block in range(count * count):
         y, x = block // count * BLOCK, block % count * BLOCK
-        here = slice(y, y + BLOCK), slice(x, x + BLOCK)
-        if down[2][here[0]].sum() * across[2][here[1]].sum() * 2 <= BLOCK * BLOCK:
+        if block_sum(down[2], y) * block_sum(across[2], x) * 2 <= BLOCK * BLOCK:
             continue
-        aa, bb, ab = block_sums(a[here], b[here])
+        aa, bb, ab = block_sums(a, b, y, x)
         power_a, power_b = aa / BLOCK**2, bb / BLOCK**2
         power = max(power_a, power_b)
         agreement[block] = ab / BLOCK**2 / np.sqrt((power_a + floor) * (power_b + floor))
         weight[block] = power / (power + telling)
-    total = weight.sum()
-    covered = (weight * (agreement < agrees)).sum() / max(total, 1e-6)
+    total = against = 0.0
+    for block in range(count * count):
+        total += weight[block]
+        if agreement[block] < agrees:
+            against += weight[block]
+    covered = against / max(total, 1e-6)
     score = best_share(agreement, weight, kept) if total >= least else 0.0
     return min(max(score, 0.0), 1.0), covered
 
@@ -405,12 +452,13 @@ def judge(
         soft, soft_other = soften(given), soften(other)
         moved = refined(halve(soft), halve(soft_other), window, coarse, damping)
         moved = refined(soft, soft_other, moved, fine, damping)
-        if np.abs(moved - window).max() < drift:
+        if strayed(window, moved) < drift:
             better, covers = compared(bare, other, moved, comparison)
             if better > score:
                 score, covered, window = better, covers, moved
         out[k, 0], out[k, 5] = score, covered
-        out[k, 1:5] = window
+        for edge in range(4):
+            out[k, 1 + edge] = window[edge]
 
 
 @summing
@@ -434,14 +482,14 @@ def limited(shown: Picture) -> Line:
 
     So the edges of a box that was laid over do not outweigh all the rest.
     """
-    flat = shown.copy().reshape(-1)
-    total = np.float32(0)
+    flat = shown.reshape(-1)
+    out, total = np.empty(len(flat), np.float32), np.float32(0)
     for k in range(len(flat)):
         total += abs(flat[k])
     most = total * np.float32(STRONG / len(flat))
     for k in range(len(flat)):
-        flat[k] = min(max(flat[k], -most), most)
-    return flat
+        out[k] = min(max(flat[k], -most), most)
+    return out
 
 
 @summing
@@ -497,5 +545,5 @@ def likely(
         out[k] = agreement(bare, other, window) >= least
         if not out[k]:
             moved = refined(halve(given), halve(other), window, steps, damping)
-            near = np.abs(moved - window).max() < drift
+            near = strayed(window, moved) < drift
             out[k] = near and agreement(bare, other, moved) >= least
