@@ -63,7 +63,7 @@ def measure(scored: ScoredSet, asked: Asked) -> dict[str, Any]:
     """
     applied = asked.calibration.applied if asked.calibration else None
     plan = Plan(scored, _clusters(scored), applied)
-    platforms = _rows_by(scored.platforms)
+    platforms = rows_by(scored.platforms)
     for name, rows in platforms.items():
         plan.add(f"platform/{name}", rows)
     slices = _plan_slices(plan, asked)
@@ -95,7 +95,8 @@ def _clusters(scored: ScoredSet) -> Clusters:
     )
 
 
-def _rows_by(names: Sequence[str]) -> dict[str, NDArray[np.intp]]:
+def rows_by(names: Sequence[str]) -> dict[str, NDArray[np.intp]]:
+    """The rows of each name, in the order of the names."""
     rows: dict[str, list[int]] = defaultdict(list)
     for row, name in enumerate(names):
         rows[name].append(row)

@@ -39,13 +39,15 @@ def test_every_platform_is_reported_with_n_and_interval_and_then_the_mean(
 
     assert list(found["platforms"]) == ["reddit", "twitter"]
     for one in found["platforms"].values():
-        assert set(one) == {
-            "n", "n_real", "n_fake", "acc", "ap", "auc", "tpr_at_fpr", "ci",
-        }  # fmt: skip
+        assert {
+            "n", "n_real", "n_fake", "n_groups", "acc", "balanced_acc", "ap", "auc", "tpr_at_fpr",
+            "eer", "brier", "ece", "acc_calibrated", "ci",
+        } <= set(one)  # fmt: skip
         assert (one["n"], one["n_real"], one["n_fake"]) == (12, 6, 6)
         assert set(one["tpr_at_fpr"]) == {"0.01", "0.05"}
         assert all(
-            low <= one[k] + 1e-9 and one[k] <= high + 1e-9 for k, (low, high) in one["ci"].items()
+            one["ci"][k][0] <= one[k] + 1e-9 and one[k] <= one["ci"][k][1] + 1e-9
+            for k in ("acc", "balanced_acc", "ap", "auc", "eer", "brier", "ece")
         )
         assert one["auc"] > 0.9
     for key in ("acc", "ap", "auc"):
@@ -77,7 +79,16 @@ def test_batch_and_workers_do_not_change_the_figures(checkpoint, picture_set):
     one = evaluate(checkpoint, picture_set, draws=10, batch=1, workers=1)
     many = evaluate(checkpoint, picture_set, draws=10, batch=64, workers=8)
 
-    assert one["platforms"] == many["platforms"]
+    assert leaves(one["platforms"]) == pytest.approx(leaves(many["platforms"]), abs=1e-6)
+
+
+def leaves(value, name=""):
+    """Every number of a nested result, by its path."""
+    if isinstance(value, dict):
+        return {k: v for key, one in value.items() for k, v in leaves(one, f"{name}/{key}").items()}
+    if isinstance(value, list):
+        return {k: v for n, one in enumerate(value) for k, v in leaves(one, f"{name}/{n}").items()}
+    return {name: value}
 
 
 def test_without_a_test_split_everything_is_evaluated_by_platform(
