@@ -120,6 +120,8 @@ class Plan:
         assert means[0] is not None
         assert means[1] is not None
         difference = means[0] - means[1]
+        if np.array_equal(drawn[0], drawn[1], equal_nan=True):  # nothing was changed
+            return {"difference": 0.0, "ci": [0.0, 0.0]}
         ends = difference_interval(difference, drawn[0] - drawn[1], self._fewest(mine))
         return {"difference": difference, "ci": list(ends) if ends else None}
 
