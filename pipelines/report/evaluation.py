@@ -16,6 +16,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from pipelines.report import page, plots
+from train.measure import LEAST
 from train.metrics import reliability, roc_points
 from train.scores import ScoredSet, read_scores
 
@@ -23,8 +24,8 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "Ranking": {
         "ap": "AP",
         "auc": "AUC",
-        "tpr 0.01": "TPR at 1% FPR",
-        "tpr 0.05": "TPR at 5% FPR",
+        "tpr 0.01": "TPR, 1% FPR",
+        "tpr 0.05": "TPR, 5% FPR",
         "eer": "EER",
     },
     "Decisions": {
@@ -86,6 +87,7 @@ def write_evaluation_page(
         simulated=simulated,
         result=result,
         figures=_figures(result),
+        warnings=warnings_of(result),
         tables=[_platform_table(title, columns, result) for title, columns in TABLES.items()],
         gaps=[
             *_gap_table("File facts matched", result["matched"], result["platforms"]),
@@ -108,6 +110,29 @@ def write_evaluation_page(
     return page.write(out / "report.html", html)
 
 
+def warnings_of(result: Mapping[str, Any]) -> list[str]:
+    """What makes the headline numbers better than the detector is, as far as the evaluation saw."""
+    told = []
+    matched, leaks = result["matched"], result["leaks"]
+    for name, found in (matched["platforms"] if matched else {}).items():
+        native = result["platforms"][name]
+        if found["too_few"] and min(native["n_real"], native["n_fake"]) >= LEAST:
+            told.append(
+                f"{name}: only {found['n_matched']:.0f} of {found['n_of']} images have a counterpart of "
+                "the other class with the same format, quality and size. A detector that reads the file "
+                "and not the picture would do well here."
+            )
+    for words, part in (("file facts matched", matched), ("one common format", result["rescored"])):
+        gap = ((part or {}).get("gap") or {}).get("auc")
+        if gap and gap["ci"] and gap["ci"][1] < 0:
+            told.append(
+                f"With {words} the AUC changes by {show_change(gap)}: part of it is the file."
+            )
+    if leaks and leaks["n"]:
+        told.append(f"{leaks['n']} test images are also in {leaks['against']}.")
+    return told
+
+
 def show(value: float | None, digits: int = 3) -> str:
     """A number for people; a dash where there is none."""
     return "-" if value is None else f"{value:.{digits}f}"
@@ -115,7 +140,7 @@ def show(value: float | None, digits: int = 3) -> str:
 
 def show_ends(ends: Sequence[float] | None) -> str:
     """An interval in few characters."""
-    return "" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
+    return "" if ends is None else f"{ends[0]:.3f}\u2013{ends[1]:.3f}"
 
 
 def value_of(report: Mapping[str, Any], key: str) -> tuple[float | None, Sequence[float] | None]:

@@ -42,6 +42,14 @@ def picture_set(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="session")
+def larger_set(tmp_path_factory):
+    """20 of each class in a folder without splits; read only."""
+    root = tmp_path_factory.mktemp("larger")
+    fill(root, ["faces"], 20, seed=9)
+    return root
+
+
 @pytest.fixture
 def recipe():
     """Seconds instead of hours; float32 so that every machine computes the same way."""
