@@ -213,6 +213,8 @@ def evaluate_folder(
     from train.evaluate import Known, evaluate
     from train.resampling import DRAWS
 
+    if out is not None:
+        _keep_run(out)
     progress = progress or Silent()
     find = leaks_of(root, checkpoint, looking or Looking(), engine or Serial(), progress)
     result = evaluate(
@@ -249,6 +251,19 @@ def evaluate_table(
     known = Known(facts_of(root), find)
     result = evaluate_scores(scores, root, out=out, draws=draws or DRAWS, seed=seed, known=known)
     return _with_page(result, out, None, False)
+
+
+def _keep_run(out: Path) -> None:
+    """Refuse to write over what a training left.
+
+    Raises:
+        InputError: if `out` is the folder of a training run.
+    """
+    if (out / "checkpoint.pt").exists():
+        raise InputError(
+            f"{out} is the folder of a training run, whose validation scores would be lost; expected "
+            f"another; use --out {out}/evaluation"
+        )
 
 
 def _telling(progress: Progress) -> Callable[[int, int], None]:

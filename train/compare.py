@@ -168,7 +168,7 @@ def _difference(
         return None
     means, draws = [], []
     for name in (a, b):
-        means.append(float(np.mean([points[name, p][metric] for p in having])))  # type: ignore[misc]
+        means.append(float(np.mean([points[name, p][metric] for p in having])))
         draws.append(np.mean([drawn[_key(name, p)][metric] for p in having], axis=0))
     difference = means[1] - means[0]
     ends = difference_interval(difference, draws[1] - draws[0], groups)

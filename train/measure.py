@@ -56,10 +56,10 @@ class Asked:
 def measure(scored: ScoredSet, asked: Asked) -> dict[str, Any]:
     """Everything reported of `scored`.
 
-    Keys: platforms {p: report}, mean, groups {source, n, of}, calibration, slices [row], matched,
-    rescored, leaks, bootstrap. A report has n, n_real, n_fake, n_groups, every metric of
-    `train.metrics.NAMES` (true positive rates under tpr_at_fpr), and ci with the ends of each. A part
-    that nothing is known for is None.
+    Keys: platforms {p: report}, mean, groups {source, n, images, note}, calibration, promises [row],
+    slices [row], matched, rescored, leaks, bootstrap. A report has n, n_real, n_fake, n_groups, every
+    metric of `train.metrics.NAMES` (true positive rates under tpr_at_fpr), and ci with the ends of
+    each. A part that nothing is known for is None.
     """
     applied = asked.calibration.applied if asked.calibration else None
     plan = Plan(scored, _clusters(scored), applied)
@@ -72,6 +72,7 @@ def measure(scored: ScoredSet, asked: Asked) -> dict[str, Any]:
     if asked.rescored is not None:
         for name, rows in platforms.items():
             plan.add(f"rescored/{name}", rows, logits=asked.rescored)
+    promises = _plan_promises(plan, asked.calibration, platforms)
     plan.draw(draws=asked.draws, seed=asked.seed)
     keys = [f"platform/{name}" for name in platforms]
     return {
@@ -79,6 +80,7 @@ def measure(scored: ScoredSet, asked: Asked) -> dict[str, Any]:
         "mean": plan.mean(keys),
         "groups": _describe_groups(scored, plan.clusters),
         "calibration": asked.calibration.to_dict() if asked.calibration else None,
+        "promises": [_promise(plan, *row) for row in promises],
         "slices": [_slice(plan, *row) for row in slices],
         "matched": _matched(plan, platforms, matched) if matched is not None else None,
         "rescored": _rescored(plan, asked.rescored_as, platforms)
@@ -113,6 +115,41 @@ def _describe_groups(scored: ScoredSet, clusters: Clusters) -> dict[str, Any]:
         "with many of them would make too narrow"
         if alone
         else "images of one group are drawn together",
+    }
+
+
+def _plan_promises(
+    plan: Plan, calibration: Calibration | None, platforms: Mapping[str, NDArray[np.intp]]
+) -> list[tuple[float, float, str]]:
+    """Rate, threshold and platform of every promise of the calibration that can be looked at here."""
+    found = []
+    for row in calibration.conformal if calibration else ():
+        for name, rows in platforms.items():
+            reals = rows[plan.scored.labels[rows] == 0]
+            if row.threshold is not None and len(reals) >= LEAST:
+                at = metrics.Calibrated(1.0, row.threshold)
+                plan.add(f"promise/{row.rate:g}/{name}", reals, calibrated=at)
+                found.append((row.rate, row.threshold, name))
+    return found
+
+
+def _promise(plan: Plan, rate: float, threshold: float, platform: str) -> dict[str, Any]:
+    """How many reals of a platform really lie above the threshold that promised `rate`.
+
+    `kept` is False where even the low end is above the rate: the platform's reals are not like those of
+    the calibration.
+    """
+    report = plan.report(f"promise/{rate:g}/{platform}")
+    ends = report["ci"]["acc_calibrated"]
+    ci = [1 - ends[1], 1 - ends[0]] if ends else None
+    return {
+        "rate": rate,
+        "threshold": threshold,
+        "platform": platform,
+        "n_real": report["n_real"],
+        "fpr": 1 - report["acc_calibrated"],
+        "ci": ci,
+        "kept": ci is None or ci[0] <= rate,
     }
 
 

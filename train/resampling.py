@@ -29,7 +29,7 @@ TAIL = (1 - CONFIDENCE) / 2
 FEWEST_EXPECTED = 5
 """Groups of reals above a threshold under which draws do not tell how far it could be off."""
 
-CHUNK_CELLS = 1 << 20
+CHUNK_CELLS = 1 << 17
 """Counts held at once: what is under way stays in the processor's cache and bounded in memory."""
 
 Interval = tuple[float, float]

@@ -44,12 +44,16 @@ class Plan:
         *,
         weights: Floats | None = None,
         logits: Floats | None = None,
+        calibrated: metrics.Calibrated | None = None,
     ) -> None:
-        """Measure the images at `rows`, if there are any, under `key`."""
+        """Measure the images at `rows`, if there are any, under `key`.
+
+        `weights`, `logits` and `calibrated` stand in for those of the set.
+        """
         if len(rows):
             values = self.scored.logits if logits is None else logits
             labels = self.scored.labels[rows]
-            sample = Sample(values[rows], labels, self.calibrated, weights)
+            sample = Sample(values[rows], labels, calibrated or self.calibrated, weights)
             self.subsets[key] = Subset(rows, sample)
 
     def draw(self, *, draws: int, seed: int) -> None:

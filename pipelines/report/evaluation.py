@@ -290,7 +290,7 @@ def _same_everywhere(result: Mapping[str, Any]) -> str:
 
 def _plots(result: Mapping[str, Any], scored: ScoredSet) -> dict[str, Markup | None]:
     platforms = np.array(scored.platforms)
-    curves = {}
+    curves: dict[str, tuple[plots.Floats, plots.Floats]] = {}
     for name, report in result["platforms"].items():
         rows = platforms == name
         if report["auc"] is not None and len(curves) < DRAWN:

@@ -348,6 +348,16 @@ def test_a_way_to_look_for_leaks_that_is_not_known_is_refused(wildrf, run, folde
     assert "--leaks is 'some'; expected bytes, full, none" in answer.err
 
 
+def test_an_evaluation_does_not_take_the_place_of_a_training(wildrf, run, folder):
+    before = (run / "scores.parquet").read_bytes()
+
+    answer = wildrf("evaluate", run, folder, "--out", run)
+
+    assert answer.code == 2
+    assert "use --out" in answer.err
+    assert (run / "scores.parquet").read_bytes() == before
+
+
 CURVES = {"a": (np.array([0.0, 0.01, 0.2, 1.0]), np.array([0.0, 0.5, 0.9, 1.0]))}
 NEW_PLOTS = {
     "rocs": lambda: plots.rocs(CURVES),

@@ -201,6 +201,31 @@ def test_the_mean_weighs_platforms_equally_and_is_known_better_than_each():
     json.dumps(found, allow_nan=False)
 
 
+def promised(scores, rate=0.1):
+    from train.calibration import calibrate
+
+    told = {"checkpoint": "a", "preprocessing": "b", "data": {}}
+    return calibrate(scores.logits, scores.labels, rates=[rate], **told)
+
+
+def test_a_promise_is_kept_on_images_like_those_of_the_calibration_and_seen_to_break_on_others():
+    rng = np.random.default_rng(4)
+    labels = np.tile([0, 1], 400)
+    calibration = promised(scored(rng.normal(2 * labels), labels))
+    shift = np.repeat([0.0, 1.5], 400)  # reals of the second platform look like fakes
+    test = scored(
+        rng.normal(2 * labels) + shift, labels, platforms=["alike"] * 400 + ["unlike"] * 400
+    )
+
+    alike, unlike = measure(test, Asked(calibration=calibration, draws=300))["promises"]
+
+    assert (alike["platform"], alike["kept"]) == ("alike", True)
+    assert alike["ci"][0] < 0.1 < alike["ci"][1]
+    assert (unlike["platform"], unlike["kept"]) == ("unlike", False)
+    assert unlike["fpr"] > 0.4
+    assert unlike["n_real"] == 200
+
+
 def test_images_tied_through_a_third_are_one_group():
     rows = [
         {"author": "a", "group_id": "1"},
