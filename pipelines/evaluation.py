@@ -496,11 +496,12 @@ def matrix_lines(result: Mapping[str, Any]) -> list[str]:
             row["name"],
             ", ".join(row["trained_on"]) or "not known",
             *(_cell(row["cells"].get(p)) for p in result["platforms"]),
-            number(row["unseen"]["ap"]),
+            number(row["mean"]["ap"]),
+            number(row["unseen"]["ap"] if row["unseen"] else None),
         ]
         for row in result["rows"]
     ]
-    header = ["AP of", "trained on", *result["platforms"], "mean unseen"]
+    header = ["AP of", "trained on", *result["platforms"], "mean", "unseen"]
     return [*table(rows, header), "* seen in training"]
 
 

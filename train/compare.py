@@ -190,8 +190,8 @@ def matrix(
 
     Returns:
         rows, one a run: name, trained_on, seen (test platforms it was trained on), cells {platform:
-        {n, n_real, n_fake, acc, ap, auc, ci, seen}}, and unseen {metric: mean over platforms it was
-        not trained on}.
+        {n, n_real, n_fake, acc, ap, auc, ci, seen}}, mean {metric: over all platforms}, and unseen, the
+        same over those it was not trained on; None where that is not known.
     """
     platforms = sorted({p for _, result in runs.values() for p in result["platforms"]})
     return {
@@ -215,7 +215,10 @@ def _row(name: str, trained: Sequence[str], result: Mapping[str, Any]) -> dict[s
         "trained_on": list(trained),
         "data": result.get("data"),
         "cells": cells,
-        "unseen": {key: _mean([cell[key] for cell in unseen]) for key in COMPARED},
+        "mean": {key: _mean([cell[key] for cell in cells.values()]) for key in COMPARED},
+        "unseen": {key: _mean([cell[key] for cell in unseen]) for key in COMPARED}
+        if trained
+        else None,
     }
 
 

@@ -128,6 +128,12 @@ def warnings_of(result: Mapping[str, Any]) -> list[str]:
             told.append(
                 f"With {words} the AUC changes by {show_change(gap)}: part of it is the file."
             )
+    for row in result["promises"]:
+        if not row["kept"]:
+            told.append(
+                f"{row['platform']}: {row['fpr']:.1%} of the reals lie above the threshold that promised "
+                f"{row['rate']:.1%}; they are unlike the reals of the calibration."
+            )
     if leaks and leaks["n"]:
         told.append(f"{leaks['n']} test images are also in {leaks['against']}.")
     return told
@@ -512,7 +518,8 @@ def _matrix_row(row: Mapping[str, Any], platforms: Sequence[str]) -> dict[str, A
         "name": row["name"],
         "trained_on": ", ".join(row["trained_on"]) or "not known",
         "cells": cells,
-        "unseen": show(row["unseen"]["ap"]),
+        "mean": show(row["mean"]["ap"]),
+        "unseen": show(row["unseen"]["ap"] if row["unseen"] else None),
     }
 
 

@@ -238,6 +238,7 @@ def test_numbers_that_the_file_may_explain_are_warned_of():
         },
         "rescored": {"gap": {"auc": {"difference": -0.2, "ci": [-0.3, -0.1]}}},
         "leaks": {"n": 2, "against": "train"},
+        "promises": [{"platform": "x", "fpr": 0.3, "rate": 0.01, "kept": False}],
     }
 
     told = " ".join(warnings_of(result))
@@ -245,6 +246,7 @@ def test_numbers_that_the_file_may_explain_are_warned_of():
     assert "x: only 0 of 120 images" in told
     assert "-0.200 [-0.300, -0.100]" in told
     assert "2 test images are also in train" in told
+    assert "30.0% of the reals lie above the threshold that promised 1.0%" in told
 
 
 def test_runs_are_compared_and_other_images_refused(wildrf, run, folder, tmp_path):

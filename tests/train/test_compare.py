@@ -164,3 +164,5 @@ def test_a_matrix_averages_over_platforms_a_run_was_not_trained_on():
     assert found["rows"][0]["cells"]["reddit"]["seen"]
     assert not found["rows"][0]["cells"]["x"]["seen"]
     assert set(found["rows"][1]["cells"]) == {"x"}
+    assert found["rows"][1]["mean"]["ap"] == 0.7
+    assert found["rows"][1]["unseen"] is None  # nobody says what it was trained on
