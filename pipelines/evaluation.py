@@ -109,7 +109,9 @@ def leaks_of(
         if source is None or looking.by == "none":
             return None
         place, words = source
-        items = [i for i in find_images(place) if i.split in LEARNT_FROM or i.split is None]
+        items = _learnt_from(place, looking)
+        if items is None:
+            return None
         if looking.by == "full":
             return _full(scored, root, place, items, words, engine, progress)
         return Leaks(
@@ -119,6 +121,20 @@ def leaks_of(
         )
 
     return find
+
+
+def _learnt_from(place: Path, looking: Looking) -> list[Item] | None:
+    """The images in `place` that were learnt from; None where only a record names it and there are none.
+
+    Raises:
+        InputError: if the user named it and there are none.
+    """
+    try:
+        return [i for i in find_images(place) if i.split in LEARNT_FROM or i.split is None]
+    except InputError:
+        if looking.against is not None:
+            raise
+        return None
 
 
 def _training_data(
@@ -397,6 +413,12 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
         *_gap_note("with file facts matched", result["matched"]),
         *_gap_note("re-encoded to one format", result["rescored"]),
         *_leak_note(result["leaks"]),
+        *(
+            f"{row['platform']}: {number(row['fpr'])} of {row['n_real']} reals are above the threshold "
+            f"that promised {row['rate']:g}: they are unlike those of the calibration"
+            for row in result["promises"]
+            if not row["kept"]
+        ),
         *([f"skipped {len(result['skipped'])} files"] if result["skipped"] else []),
         *([f"report: {result['report']}"] if result.get("report") else []),
     ]

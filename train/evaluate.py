@@ -11,7 +11,7 @@ What only curation knows of an image (file facts, copies in the training data) c
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,13 @@ from train.calibration import (
 )
 from train.checkpoint import LoadedDetector, load_detector
 from train.config import choose_compute, code_versions
-from train.data import EVAL_BATCH, Item, Skipped, choose_train_val, find_images
+from train.data import EVAL_BATCH, Item, Skipped, choose_train_val, decode, find_images
 from train.measure import Asked, Leaks, measure
 from train.metrics import Floats
 from train.predict import Scored, score_files
 from train.reencode import CommonFormat, rescore
 from train.resampling import DRAWS
-from train.scores import ScoredSet, find_groups, join_foreign, read_foreign
+from train.scores import ONE_EACH, ScoredSet, find_groups, join_foreign, read_foreign
 from train.slices import ImageFacts
 from train.transforms import Preprocessing
 
@@ -143,11 +143,21 @@ def evaluate_scores(
     """
     items = choose_test(find_images(root))
     foreign = read_foreign(file)
-    digests, logits = join_foreign(foreign, file, items, lambda item: _digest_of(root / item.path))
+    seen = Preprocessing()
+    joined = join_foreign(
+        foreign,
+        file,
+        items,
+        lambda item: _digest_of(root / item.path),
+        lambda item: decode(root / item.path, seen).error,
+    )
+    scored = _scored_set(root, joined.items, joined.digests, joined.logits)
+    if scored.grouping == ONE_EACH and any(joined.groups):
+        scored = replace(scored, groups=joined.groups, grouping=f"column group of {file.name}")
     found = Evaluated(
-        scored=_scored_set(root, items, digests, logits),
-        items=tuple(items),
-        skipped=(),
+        scored=scored,
+        items=joined.items,
+        skipped=tuple(Skipped(item.path, why) for item, why in joined.broken),
         checkpoint={
             "path": str(file),
             "sha256": _digest_of(file),

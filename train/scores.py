@@ -3,7 +3,8 @@
 Other detectors meet ours as a table, Parquet or CSV, of which two columns are read: `path` (relative to
 the folder) or `sha256`, and `logit` or `score`. Higher means more likely fake. A score in [0, 1] is
 P(fake), fake above 0.5; any other is taken as a logit, fake above 0. Every image of the folder must
-have exactly one row: a detector that is silent about hard images would look better than it is.
+have exactly one row: a detector that is silent about hard images would look better than it is. A third
+column, `group`, says which images are to be drawn together, where no manifest does.
 """
 
 import hashlib
@@ -190,10 +191,11 @@ def find_scores(path: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """Scores of another detector: the key column, logits by key, and how the file meant them."""
+    """Scores of another detector: the key column, logits and groups by key, and how they are meant."""
 
     key: str
     logits: dict[str, float]
+    groups: dict[str, str]
     meant: str
 
 
@@ -221,7 +223,9 @@ def read_foreign(file: Path) -> Foreign:
     probability = value == "score" and bool(np.all((numbers >= 0) & (numbers <= 1)))
     meant = "P(fake), fake above 0.5" if probability else "logit, fake above 0"
     logits = _logits(numbers) if probability else numbers
-    return Foreign(key, dict(zip(keys, logits.tolist(), strict=True)), f"{value}: {meant}")
+    named = table.column("group").to_pylist() if "group" in table.column_names else ()
+    groups = {k: str(group) for k, group in zip(keys, named, strict=False) if group is not None}
+    return Foreign(key, dict(zip(keys, logits.tolist(), strict=True)), groups, f"{value}: {meant}")
 
 
 def _logits(probability: Floats) -> Floats:
@@ -230,31 +234,61 @@ def _logits(probability: Floats) -> Floats:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Images with a foreign score, in order, and images that nobody can score, with the reason."""
+
+    items: tuple[Item, ...]
+    digests: tuple[str, ...]
+    logits: Floats
+    groups: tuple[str | None, ...]
+    broken: tuple[tuple[Item, str], ...]
+
+
 def join_foreign(
-    foreign: Foreign, file: Path, items: Sequence[Item], digest_of: Callable[[Item], str]
-) -> tuple[tuple[str, ...], Floats]:
-    """Digests and logits of `items`, in their order.
+    foreign: Foreign,
+    file: Path,
+    items: Sequence[Item],
+    digest_of: Callable[[Item], str],
+    problem_of: Callable[[Item], str | None],
+) -> Joined:
+    """The scores of `items`, in their order.
+
+    Args:
+        foreign: the scores.
+        file: where they are from, for messages.
+        items: the images that are evaluated.
+        digest_of: the SHA-256 of an image.
+        problem_of: why an image does not decode; None if it does. Only such need no score.
 
     Raises:
         InputError: if an image has no score, or a score is of no image here.
     """
-    digests = tuple(digest_of(item) for item in items)
-    keys = [i.path for i in items] if foreign.key == "path" else list(digests)
-    without = [
-        item.path for item, key in zip(items, keys, strict=True) if key not in foreign.logits
-    ]
-    if without:
+    digests = {item.path: digest_of(item) for item in items}
+    keys = {i.path: i.path if foreign.key == "path" else digests[i.path] for i in items}
+    without = [item for item in items if keys[item.path] not in foreign.logits]
+    broken = tuple((item, why) for item in without if (why := problem_of(item)) is not None)
+    if len(broken) < len(without):
+        bad = {item.path for item, _ in broken}
+        first = next(item.path for item in without if item.path not in bad)
         raise InputError(
-            f"{file} has no score for {len(without)} of {len(items)} images (first: {without[0]}); "
-            "expected one per image; score those too, or leave them out of the folder"
+            f"{file} has no score for {len(without) - len(broken)} of {len(items)} images (first: "
+            f"{first}); expected one per image; score those too, or leave them out of the folder"
         )
-    unknown = sorted(set(foreign.logits) - set(keys))
+    unknown = sorted(set(foreign.logits) - set(keys.values()))
     if unknown:
         raise InputError(
             f"{file} has {len(unknown)} rows of images that are not evaluated (first: {unknown[0]!r}); "
             f"expected the {foreign.key} of images in the folder; remove those rows"
         )
-    return digests, np.array([foreign.logits[key] for key in keys])
+    kept = tuple(item for item in items if keys[item.path] in foreign.logits)
+    return Joined(
+        kept,
+        tuple(digests[item.path] for item in kept),
+        np.array([foreign.logits[keys[item.path]] for item in kept]),
+        tuple(foreign.groups.get(keys[item.path]) for item in kept),
+        broken,
+    )
 
 
 def _column(file: Path, table: pa.Table, names: tuple[str, str]) -> str:

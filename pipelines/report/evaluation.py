@@ -18,7 +18,7 @@ from PIL import Image
 from pipelines.report import page, plots
 from train.measure import LEAST
 from train.metrics import reliability, roc_points
-from train.scores import ScoredSet, read_scores
+from train.scores import ONE_EACH, ScoredSet, read_scores
 
 TABLES: Mapping[str, Mapping[str, str]] = {
     "Ranking": {
@@ -461,7 +461,7 @@ SECTIONS: tuple[Section, ...] = (
 def open_questions(result: Mapping[str, Any]) -> list[str]:
     """What these numbers cannot tell, as far as the evaluation itself knows."""
     told = []
-    if not result["groups"]["source"].startswith("manifest"):
+    if result["groups"]["source"] == ONE_EACH:
         told.append(
             "Groups are not known: every image counts as independent. Copies of one picture, or one "
             "author with many, would make every interval too narrow."

@@ -10,11 +10,12 @@ intervals are conservative, 93 % or more.
 """
 
 import argparse
+import time
 from dataclasses import dataclass
 
 import numpy as np
 
-from train.measure import Asked, measure
+from train.measure import Asked, measure, report
 from train.metrics import NAMES, Sample
 from train.scores import ScoredSet
 
@@ -78,11 +79,28 @@ def flat(nested):
     return {**{k: v for k, v in nested.items() if k != "tpr_at_fpr"}, **rates}
 
 
+def tell_speed():
+    """Seconds for a thousand draws of 3,000 images, here and with each draw ranked anew."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 1500)
+    logits = rng.normal(labels)
+    began = time.perf_counter()
+    report(logits, labels, draws=1000)
+    ours = time.perf_counter() - began
+    began = time.perf_counter()
+    for _ in range(50):
+        rows = rng.integers(0, 3000, 3000)
+        Sample(logits[rows], labels[rows]).point()
+    anew = 20 * (time.perf_counter() - began)
+    print(f"1,000 draws of 3,000 images: {ours:.2f} s; ranked anew each time: {anew:.2f} s")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worlds", type=int, default=1000)
     parser.add_argument("--draws", type=int, default=1000)
     asked = parser.parse_args()
+    tell_speed()
     for world in WORLDS:
         found = coverage(world, worlds=asked.worlds, draws=asked.draws)
         print(world)

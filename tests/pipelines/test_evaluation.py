@@ -20,6 +20,7 @@ from pipelines.report.evaluation import (
     warnings_of,
     write_evaluation_page,
 )
+from schemas.errors import InputError
 from schemas.policy import TrainPolicy
 
 HOSTILE = "<img src=x onerror=alert(1)>&.png"
@@ -142,6 +143,38 @@ def test_where_nobody_says_what_was_learnt_from_leaks_are_not_said_to_be_none(
     assert found["leaks"] is None
     assert any("not known what the detector learnt from" in x for x in evaluation._notes(found))
     assert any("Whether test images were learnt from" in q for q in open_questions(found))
+
+
+def test_training_data_that_is_gone_stops_no_evaluation_unless_it_was_named(folder, run, tmp_path):
+    (tmp_path / "run").mkdir()
+    shutil.copy(run / "checkpoint.pt", tmp_path / "run")
+    record = {"data": {"root": str(tmp_path / "emptied")}}
+    (tmp_path / "run/config.json").write_text(json.dumps(record))
+    (tmp_path / "emptied").mkdir()
+    shutil.copytree(folder / "test", tmp_path / "set/test")
+    checkpoint, root = tmp_path / "run/checkpoint.pt", tmp_path / "set"
+
+    found = evaluation.evaluate_folder(checkpoint, root, None, "cpu", draws=100)
+
+    assert found["leaks"] is None
+    with pytest.raises(InputError, match="holds no image"):
+        evaluation.evaluate_folder(
+            checkpoint, root, None, "cpu", draws=100,
+            looking=evaluation.Looking("bytes", tmp_path / "emptied"),
+        )  # fmt: skip
+
+
+def test_a_set_without_splits_that_was_learnt_from_is_all_leak(folder, run, tmp_path):
+    flat = tmp_path / "flat"
+    shutil.copytree(folder / "train", flat)
+
+    found = evaluation.evaluate_folder(
+        run / "checkpoint.pt", flat, None, "cpu", draws=100,
+        looking=evaluation.Looking("bytes", folder),
+    )  # fmt: skip
+
+    assert found["leaks"]["n"] == 48
+    assert found["leaks"]["without"] is None
 
 
 def test_file_facts_and_label_certainty_are_read_from_header_and_manifest(tmp_path):

@@ -277,6 +277,29 @@ def test_scores_of_another_detector_are_evaluated_like_our_own(
     assert (tmp_path / "theirs/scores.parquet").is_file()
 
 
+def test_an_image_that_nobody_can_open_needs_no_score_and_is_listed(picture_set, tmp_path):
+    root = tmp_path / "set"
+    shutil.copytree(picture_set / "test", root / "test")
+    rows = foreign(root)
+    (root / "test/reddit/0_real/broken.png").write_bytes(b"broken")
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "s.parquet")
+
+    found = evaluate_scores(tmp_path / "s.parquet", root, draws=10)
+
+    assert [row["path"] for row in found["skipped"]] == ["test/reddit/0_real/broken.png"]
+    assert found["platforms"]["reddit"]["n"] == 12
+
+
+def test_groups_of_a_score_file_are_drawn_together(picture_set, tmp_path):
+    rows = [{**row, "group": f"g{k // 4}"} for k, row in enumerate(foreign(picture_set))]
+    pacsv.write_csv(pa.Table.from_pylist(rows), tmp_path / "s.csv")
+
+    found = evaluate_scores(tmp_path / "s.csv", picture_set, draws=10)
+
+    assert found["groups"]["n"] == 6
+    assert found["groups"]["source"] == "column group of s.csv"
+
+
 SPOILED = {
     "missing": (lambda rows: rows[1:], "has no score for 1 of 24 images"),
     "double": (lambda rows: [*rows, rows[0]], "has 2 rows for"),
