@@ -105,17 +105,14 @@ def leaks_of(
     """
 
     def find(scored: ScoredSet, told: Mapping[str, Any]) -> Leaks | None:
-        source = _training_data(root, checkpoint, looking)
-        if source is None or looking.by == "none":
-            return None
-        place, words = source
-        items = _learnt_from(place, looking)
-        if items is None:
+        places, words = _training_data(root, checkpoint, looking)
+        learnt = [(p, items) for p in places if (items := _learnt_from(p, looking))]
+        if not learnt or looking.by == "none":
             return None
         if looking.by == "full":
-            return _full(scored, root, place, items, words, engine, progress)
+            return _full(scored, root, learnt, words, engine, progress)
         return Leaks(
-            same_bytes(scored, root, place, items),
+            same_bytes(scored, root, [p / item.path for p, items in learnt for item in items]),
             "same bytes; a picture that was saved again is not found by that",
             words,
         )
@@ -123,8 +120,8 @@ def leaks_of(
     return find
 
 
-def _learnt_from(place: Path, looking: Looking) -> list[Item] | None:
-    """The images in `place` that were learnt from; None where only a record names it and there are none.
+def _learnt_from(place: Path, looking: Looking) -> list[Item]:
+    """The images in `place` that were learnt from; none where only a record names it and it is empty.
 
     Raises:
         InputError: if the user named it and there are none.
@@ -134,41 +131,43 @@ def _learnt_from(place: Path, looking: Looking) -> list[Item] | None:
     except InputError:
         if looking.against is not None:
             raise
-        return None
+        return []
 
 
-def _training_data(
-    root: Path, checkpoint: Path | None, looking: Looking
-) -> tuple[Path, str] | None:
-    """Where the images lie that the detector learnt from, and who says so; None if nobody does."""
+def _training_data(root: Path, checkpoint: Path | None, looking: Looking) -> tuple[list[Path], str]:
+    """Where the images lie that the detector learnt from, and who says so; nowhere if nobody does."""
     if looking.against is not None:
-        return looking.against, f"{looking.against.name}, as named"
-    stated = _recorded_root(checkpoint)
-    if stated is not None and stated.is_dir():
-        return stated, f"train and val of {stated.name}, as the run's record says"
+        return [looking.against], f"{looking.against.name}, as named"
+    stated = [place for place in recorded_roots(checkpoint) if place.is_dir()]
+    if stated:
+        names = ", ".join(place.name for place in stated)
+        return stated, f"train and val of {names}, as the run's record says"
     if (root / "train").is_dir():
-        return root, (
+        words = (
             f"train and val of {root.name}, beside the test images (taken for what it learnt from)"
         )
-    return None
+        return [root], words
+    return [], ""
 
 
-def _recorded_root(checkpoint: Path | None) -> Path | None:
-    record = checkpoint.with_name("config.json") if checkpoint else None
+def recorded_roots(checkpoint: Path | None) -> list[Path]:
+    """The folders that the record beside a checkpoint says it was trained on."""
+    if checkpoint is None:
+        return []
     try:
-        found = json.loads(record.read_bytes())["data"]["root"] if record else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return Path(found) if found else None
+        data = json.loads(checkpoint.with_name("config.json").read_bytes())["data"]
+        sources = [source.get("root") for source in data.get("sources", [])]
+        return [Path(place) for place in sources or [data.get("root")] if place]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
-def same_bytes(scored: ScoredSet, root: Path, place: Path, items: Sequence[Item]) -> dict[str, str]:
-    """Scored images whose very bytes are among `items` of `place`.
+def same_bytes(scored: ScoredSet, root: Path, files: Sequence[Path]) -> dict[str, str]:
+    """Scored images whose very bytes are those of one of `files`.
 
     Only files as long as a scored one are read, so that it takes no time where there is no leak.
     """
     lengths = {(root / path).stat().st_size for path in scored.paths}
-    files = [place / item.path for item in items]
     alike = [file for file in files if file.stat().st_size in lengths]
     learnt = {hashlib.sha256(file.read_bytes()).hexdigest() for file in alike}
     return {
@@ -181,8 +180,7 @@ def same_bytes(scored: ScoredSet, root: Path, place: Path, items: Sequence[Item]
 def _full(
     scored: ScoredSet,
     root: Path,
-    place: Path,
-    items: Sequence[Item],
+    learnt: Sequence[tuple[Path, Sequence[Item]]],
     words: str,
     engine: Engine,
     progress: Progress,
@@ -191,11 +189,13 @@ def _full(
     from pipelines.judge import survey_folder
 
     surveyed = survey_folder(root, engine, progress).items
-    own = place.resolve() == root.resolve()
-    others = surveyed if own else survey_folder(place, engine, progress).items
-    tested, learnt = set(scored.paths), {item.path for item in items}
+    tested = set(scored.paths)
     rows = [_as(row, Split.TEST, "") for row in surveyed if row.path in tested]
-    rows += [_as(row, Split.TRAIN, TOP) for row in others if row.path in learnt]
+    for n, (place, items) in enumerate(learnt):
+        own = place.resolve() == root.resolve()
+        others = surveyed if own else survey_folder(place, engine, progress).items
+        known = {item.path for item in items}
+        rows += [_as(row, Split.TRAIN, f"{TOP}{n}/") for row in others if row.path in known]
     found: dict[str, str] = {}
     for leak in find_leaks(rows, distance_bits=Policy(name="folder").dedupe.distance_bits):
         sides = sorted((leak.a, leak.b), key=lambda path: path.startswith(TOP))
@@ -368,13 +368,13 @@ def _judged(path: Path) -> tuple[list[str], dict[str, Any]]:
             f"{path}/evaluation` writes; evaluate it first"
         ) from None
     checkpoint = Path(result["checkpoint"]["path"])
-    place = _recorded_root(checkpoint) or _recorded_root(path / "checkpoint.pt")
-    return trained_on(place), result
+    places = recorded_roots(checkpoint) or recorded_roots(path / "checkpoint.pt")
+    return sorted({name for place in places for name in trained_on(place)}), result
 
 
-def trained_on(root: Path | None) -> list[str]:
+def trained_on(root: Path) -> list[str]:
     """The platforms of the training images in `root`: as its manifest, or its folders, tell."""
-    if root is None or not root.is_dir():
+    if not root.is_dir():
         return []
     stated = read_manifest(root)
     named = {

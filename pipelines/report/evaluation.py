@@ -87,7 +87,7 @@ def write_evaluation_page(
         simulated=simulated,
         result=result,
         figures=_figures(result),
-        warnings=warnings_of(result),
+        warnings=[*_exposed(folders), *warnings_of(result)],
         tables=[_platform_table(title, columns, result) for title, columns in TABLES.items()],
         gaps=[
             *_gap_table("File facts matched", result["matched"], result["platforms"]),
@@ -376,39 +376,60 @@ def _lines(file: Path) -> list[dict[str, Any]]:
         return []
 
 
-def stress_section(folders: Sequence[Path]) -> Markup | None:
-    """The conditions of every stress test that has an AUC, as tables."""
+def read_stress(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """The stress tests that `wildrf stress` left in one of the folders, by name; empty if none did."""
     for place in (f / part for f in folders for part in ("stress.json", "stress/stress.json")):
         try:
             tests = json.loads(place.read_bytes())["tests"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        tables = [
-            {"title": test.get("title", name), "rows": rows}
-            for name, test in tests.items()
-            if isinstance(test, dict) and (rows := _conditions(test))
-        ]
-        if tables:
-            return Markup(page.render("stress_tables.html", title="", tables=tables))  # noqa: S704  # escaped by the template
-    return None
+        if isinstance(tests, dict):
+            return {name: test for name, test in tests.items() if isinstance(test, dict)}
+    return {}
 
 
-def _conditions(test: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The rows of a stress test: condition, n, AUC, and its change from native."""
+def stress_section(folders: Sequence[Path]) -> Markup | None:
+    """What every stress test said, and its conditions that have an AUC as a table."""
+    tables = [
+        {
+            "title": test.get("title", name),
+            "verdict": str(test.get("verdict") or ""),
+            "rows": _conditions(test),
+        }
+        for name, test in read_stress(folders).items()
+    ]
+    told = [table for table in tables if table["rows"]]
+    if not told:
+        return None
+    return Markup(page.render("stress_tables.html", title="", tables=told))  # noqa: S704  # escaped by the template
+
+
+def _conditions(test: Mapping[str, Any], under: str = "") -> list[dict[str, str]]:
+    """The rows of a stress test, also those of its parts: condition, n, AUC, change from native."""
     found = []
-    for part in test.values():
-        rows = part if isinstance(part, list) else []
-        for row in rows:
-            if isinstance(row, dict) and isinstance(row.get("auc"), dict) and row.get("name"):
-                found.append(
-                    {
-                        "name": str(row["name"]),
-                        "n": str(row.get("n", "")),
-                        "auc": _three(row["auc"]),
-                        "change": _three(row.get("auc_change")),
-                    }
-                )
+    rows = [row for part in test.values() if isinstance(part, list) for row in part]
+    for row in (row for row in rows if isinstance(row, dict)):
+        if isinstance(row.get("auc"), dict):
+            found.append(
+                {
+                    "name": f"{under}{row.get('name', '')}",
+                    "n": str(row.get("n", "")),
+                    "auc": _three(row["auc"]),
+                    "change": _three(row.get("auc_change")),
+                }
+            )
+        else:
+            found += _conditions(row, f"{row.get('name', '')}: ")
     return found
+
+
+def _exposed(folders: Sequence[Path]) -> list[str]:
+    """What stress tests caught the detector reading."""
+    return [
+        str(test["verdict"])
+        for test in read_stress(folders).values()
+        if test.get("exposed") is True and test.get("verdict")
+    ]
 
 
 def _three(told: Any) -> str:
@@ -421,9 +442,10 @@ def _three(told: Any) -> str:
 
 
 def heat_map_section(folders: Sequence[Path]) -> Markup | None:
-    """The pictures in the folder `explain`, inlined."""
+    """The pictures in the folder `explain` and its `maps`, inlined."""
     for folder in folders:
-        files = sorted((folder / "explain").glob("*.png"))[:SHOWN]
+        place = folder / "explain"
+        files = [*sorted(place.glob("maps/*.png")), *sorted(place.glob("*.png"))][:SHOWN]
         if files:
             tiles = [{"name": f.stem, "source": source} for f in files if (source := _inline(f))]
             return Markup(page.render("heat_maps.html", title="", tiles=tiles))  # noqa: S704  # escaped by the template

@@ -66,9 +66,16 @@ def run(folder, tmp_path_factory):
     )  # fmt: skip
     train_detector(folder, out, recipe)
     evaluation.calibrate_folder(out / "checkpoint.pt", folder, "cpu", [0.01, 0.05])
-    (out / "explain").mkdir()
-    picture(np.random.default_rng(1), 1).save(out / "explain" / "a.png")
-    stress = {"tests": {"jpeg": {"title": "JPEG <b>quality</b>", "rows": [STRESSED]}}}
+    (out / "explain/maps").mkdir(parents=True)
+    picture(np.random.default_rng(1), 1).save(out / "explain/maps/one.png")
+    factor = {"name": "format", "rows": [{**STRESSED, "name": "exchanged"}]}
+    caught = {"exposed": True, "verdict": "This detector reads the <format>.", "factors": [factor]}
+    stress = {
+        "tests": {
+            "jpeg": {"title": "JPEG <b>quality</b>", "rows": [STRESSED]},
+            "counterfactuals": {"title": "Counterfactuals", **caught},
+        }
+    }
     (out / "stress.json").write_text(json.dumps(stress))
     evaluation.evaluate_folder(
         out / "checkpoint.pt", folder, out / "evaluation", "cpu", draws=100, reencoded=True
@@ -210,6 +217,9 @@ def test_the_page_shows_every_part_of_an_evaluation(page):
         assert words in page
     assert "quality &lt;30&gt;" in page
     assert "0.710 [0.600, 0.800]" in page
+    assert "format: exchanged" in page
+    assert "This detector reads the &lt;format&gt;." in page[: page.index("Platform by platform")]
+    assert "heat map one" in page
 
 
 def test_a_page_asks_nothing_of_the_network_runs_no_script_and_escapes_names(page):
