@@ -103,6 +103,16 @@ class Sample:
         ranked = np.asarray(weights, dtype=np.float64)[:, self.order]
         return ranked if self._base is None else ranked * self._base
 
+    def is_like(self, other: "Sample") -> bool:
+        """Whether scores, labels and weights are the same."""
+        weights = [np.ones(len(s.labels)) if s._base is None else s._base for s in (self, other)]
+        return (
+            np.array_equal(self.logits, other.logits)
+            and np.array_equal(self.order, other.order)
+            and np.array_equal(self.labels, other.labels)
+            and np.array_equal(*weights)
+        )
+
     def curve(self, weights: NDArray[np.generic]) -> Curve:
         """The curve of each row of `weights` (D, N), in the order the images were given."""
         return self._curve(self._ranked(weights))

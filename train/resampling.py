@@ -138,7 +138,14 @@ def metric_interval(
         if rate * groups[0] < FEWEST_EXPECTED:
             return rank_interval(sample, rate, groups)
     fewest = min((n for n in groups if n), default=0)
-    return interval(name, point, drawn, fewest)
+    found = interval(name, point, drawn, fewest)
+    if found is None or not name.startswith(("brier", "ece")):
+        return found
+    suffix = "_calibrated" if name.endswith("_calibrated") else ""
+    if sample.point()[f"acc{suffix}"] == 1.0:
+        # no draw holds a confident mistake, and each would add up to one
+        return found[0], max(found[1], min(1.0, point + 1 - TAIL ** (1 / fewest)))
+    return found
 
 
 def interval(name: str, point: float, drawn: Mapping[str, Floats], groups: int) -> Interval | None:

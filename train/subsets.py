@@ -124,10 +124,16 @@ class Plan:
         assert means[0] is not None
         assert means[1] is not None
         difference = means[0] - means[1]
-        if np.array_equal(drawn[0], drawn[1], equal_nan=True):  # nothing was changed
+        if all(self._same(key, other) for key, other in pairs):  # nothing was changed
             return {"difference": 0.0, "ci": [0.0, 0.0]}
         ends = difference_interval(difference, drawn[0] - drawn[1], self._fewest(mine))
         return {"difference": difference, "ci": list(ends) if ends else None}
+
+    def _same(self, key: str, other: str) -> bool:
+        """Whether two subsets are the same images with the same scores and weights."""
+        one, two = self.subsets[key], self.subsets[other]
+        same_rows = np.array_equal(one.rows, two.rows)
+        return same_rows and one.sample.is_like(two.sample)
 
     def _value(self, key: str, name: str) -> float | None:
         return self.subsets[key].sample.point()[name]

@@ -290,7 +290,7 @@ def _same_everywhere(result: Mapping[str, Any]) -> str:
     values: dict[str, list[str]] = {}
     for row in result["slices"]:
         values.setdefault(row["by"], []).append(row["value"])
-    shared = [f"{SLICES[by].lower()} ({v[0]})" for by, v in values.items() if len(v) == 1]
+    shared = [f"{SLICES[by]} ({v[0]})" for by, v in values.items() if len(v) == 1]
     return ", ".join(shared)
 
 
@@ -309,12 +309,20 @@ def _plots(result: Mapping[str, Any], scored: ScoredSet) -> dict[str, Markup | N
     return {
         "dots": _dots(result),
         "roc": page.markup(plots.rocs(curves)) if curves else None,
-        "det": page.markup(plots.det(curves)) if curves else None,
+        "det": page.markup(plots.det(curves))
+        if any(map(_has_both_errors, curves.values()))
+        else None,
         "reliability": page.markup(plots.reliability(bins)),
         "histogram": page.markup(
             plots.histogram(real.tolist(), fake.tolist(), label="logit", width=plots.HALF)
         ),
     }
+
+
+def _has_both_errors(curve: tuple[plots.Floats, plots.Floats]) -> bool:
+    """Whether some threshold errs on both classes: a DET plot has no other place."""
+    false, true = curve
+    return bool(np.any((false > 0) & (false < 1) & (true > 0) & (true < 1)))
 
 
 def _dots(result: Mapping[str, Any]) -> Markup | None:

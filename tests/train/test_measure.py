@@ -183,6 +183,19 @@ def test_a_set_that_was_learnt_as_a_whole_has_nothing_left():
     assert found["without"] is None
 
 
+def test_a_gap_is_certain_only_where_nothing_was_changed():
+    labels = np.repeat([0, 1], 60)
+    images = scored(labels * 4.0 - 2, labels)
+    facts = [jpeg()] * 120
+
+    found = measure(images, Asked(facts=facts, rescored=labels * 2.0 - 1, draws=100))
+
+    assert found["matched"]["gap"]["auc"] == {"difference": 0.0, "ci": [0.0, 0.0]}
+    low, high = found["rescored"]["gap"]["auc"]["ci"]
+    assert low < -0.03
+    assert high > 0.03
+
+
 def test_the_mean_weighs_platforms_equally_and_is_known_better_than_each():
     rng = np.random.default_rng(3)
     labels = np.tile([0, 1], 300)

@@ -96,6 +96,9 @@ def test_a_detector_without_an_error_is_not_said_to_be_perfect():
     assert found["ci"]["auc"] == pytest.approx([0.8843, 1.0], abs=1e-3)
     assert found["ci"]["ap"][0] < 0.9
     assert found["ci"]["eer"][1] > 0.1
+    assert found["brier"] < 0.001
+    assert found["ci"]["brier"][1] > 0.1  # a confident mistake may be to come
+    assert found["ci"]["ece"][1] > 0.1
 
 
 def test_one_group_says_nothing_of_how_far_off_a_metric_is():
