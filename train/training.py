@@ -16,7 +16,7 @@ import numpy as np
 
 from schemas.labels import Label
 from schemas.policy import TrainPolicy
-from train import data
+from train import data, measure
 from train.artifacts import open_run_folder, skipped_rows, write_json, write_lines, write_scores
 from train.checkpoint import pack, to_bytes, write_atomically
 from train.config import (
@@ -30,7 +30,6 @@ from train.config import (
 )
 from train.detectors import DetectorSpec
 from train.engine import BEST_BY, Clock, EpochReport, Run, RunState, Step, fit, train_one_epoch
-from train.measure import report
 from train.transforms import Preprocessing
 
 OnEpoch = Callable[[EpochReport], None]
@@ -193,7 +192,7 @@ def finish(
         "run": run.key,
         **extra,
     }
-    val = report(np.array(state.best_logits), run.val_labels, seed=run.recipe.seed)
+    val = measure.report(np.array(state.best_logits), run.val_labels, seed=run.recipe.seed)
     result = TrainResult(
         checkpoint=out / "checkpoint.pt",
         val=val,

@@ -42,14 +42,6 @@ def picture_set(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="session")
-def larger_set(tmp_path_factory):
-    """20 of each class in a folder without splits; read only."""
-    root = tmp_path_factory.mktemp("larger")
-    fill(root, ["faces"], 20, seed=9)
-    return root
-
-
 @pytest.fixture
 def recipe():
     """Seconds instead of hours; float32 so that every machine computes the same way."""
@@ -64,3 +56,11 @@ def recipe():
         device="cpu",
         precision="float32",
     )
+
+
+@pytest.fixture(scope="session")
+def larger_set(tmp_path_factory):
+    """20 of each class in a folder without splits; read only."""
+    root = tmp_path_factory.mktemp("larger")
+    fill(root, ["faces"], 20, seed=9)
+    return root
