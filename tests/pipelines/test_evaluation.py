@@ -360,7 +360,7 @@ def test_a_matrix_marks_the_platform_a_run_was_trained_on(wildrf, run, folder, t
     shutil.copytree(folder / "train/0_real", learnt / "train/x/0_real")
     shutil.copytree(folder / "train/1_fake", learnt / "train/x/1_fake")
     record = json.loads((run / "config.json").read_text())
-    record["data"]["root"] = str(learnt)
+    record["data"] = {"root": str(learnt)}
     (other / "config.json").write_text(json.dumps(record))
     judged = json.loads((other / "evaluation/metrics.json").read_text())
     judged["checkpoint"]["path"] = str(other / "checkpoint.pt")
