@@ -105,12 +105,14 @@ class Sample:
 
     def is_like(self, other: "Sample") -> bool:
         """Whether scores, labels and weights are the same."""
-        weights = [np.ones(len(s.labels)) if s._base is None else s._base for s in (self, other)]
+        mine, theirs = (
+            np.ones(len(s.labels)) if s._base is None else s._base for s in (self, other)
+        )
         return (
             np.array_equal(self.logits, other.logits)
             and np.array_equal(self.order, other.order)
             and np.array_equal(self.labels, other.labels)
-            and np.array_equal(*weights)
+            and np.array_equal(mine, theirs)
         )
 
     def curve(self, weights: NDArray[np.generic]) -> Curve:

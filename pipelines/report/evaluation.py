@@ -490,45 +490,43 @@ SECTIONS: tuple[Section, ...] = (
 
 def open_questions(result: Mapping[str, Any]) -> list[str]:
     """What these numbers cannot tell, as far as the evaluation itself knows."""
-    told = []
-    if result["groups"]["source"] == ONE_EACH:
-        told.append(
-            "Groups are not known: every image counts as independent. Copies of one picture, or one "
-            "author with many, would make every interval too narrow."
-        )
-    if result["leaks"] is None:
-        told.append("Whether test images were learnt from: the training data is not known here.")
-    elif result["leaks"]["how"].startswith("same bytes"):
-        told.append(
-            "Whether pictures were learnt from in another file: only equal bytes were looked for; "
-            "--leaks full looks for copies."
-        )
-    matched = result["matched"]
-    if matched is None or matched["mean"] is None:
-        told.append(
-            "Whether the detector reads the file rather than the picture: too few reals and fakes have "
-            "the same format, quality and size to measure that. Run `wildrf audit` on the set."
-        )
-    if result["rescored"] is None:
-        told.append(
-            "What is left once every file has one format: the images were not re-encoded "
-            "(--reencoded does)."
-        )
-    if result["calibration"] is None:
-        told.append(
-            "Whether a score is a probability: it was not calibrated, so 0.5 is only where training "
-            "left it. `wildrf calibrate` sets a threshold on validation images."
-        )
-    small = [n for n, p in result["platforms"].items() if min(p["n_real"], p["n_fake"]) < 100]
-    if small:
-        told.append(
-            f"Small differences on {', '.join(small)}: fewer than 100 images of a class are there."
-        )
-    told.append(
-        "How it does on generators, platforms and years that are not in this set; and whether the labels "
-        "are right, beyond the certainty their annotators had."
-    )
-    return told
+    small = [n for n, p in result["platforms"].items() if min(p["n_real"], p["n_fake"]) < FEW]
+    matched, leaks = result["matched"], result["leaks"]
+    asked = {
+        "groups": result["groups"]["source"] == ONE_EACH,
+        "learnt": leaks is None,
+        "copies": leaks is not None and leaks["how"].startswith("same bytes"),
+        "file": matched is None or matched["mean"] is None,
+        "format": result["rescored"] is None,
+        "probability": result["calibration"] is None,
+        "small": bool(small),
+        "beyond": True,
+    }
+    return [
+        QUESTIONS[name].format(small=", ".join(small)) for name, open_ in asked.items() if open_
+    ]
+
+
+FEW = 100
+"""Images of a class below which a platform cannot tell small differences."""
+
+QUESTIONS = {
+    "groups": "Groups are not known: every image counts as independent. Copies of one picture, or one "
+    "author with many, would make every interval too narrow.",
+    "learnt": "Whether test images were learnt from: the training data is not known here.",
+    "copies": "Whether pictures were learnt from in another file: only equal bytes were looked for; "
+    "--leaks full looks for copies.",
+    "file": "Whether the detector reads the file rather than the picture: too few reals and fakes have "
+    "the same format, quality and size to measure that. Run wildrf audit on the set.",
+    "format": "What is left once every file has one format: the images were not re-encoded "
+    "(--reencoded does).",
+    "probability": "Whether a score is a probability: it was not calibrated, so 0.5 is only where "
+    "training left it. wildrf calibrate sets a threshold on validation images.",
+    "small": "Small differences on {small}: fewer than 100 images of a class are there.",
+    "beyond": "How it does on generators, platforms and years that are not in this set; and whether the "
+    "labels are right, beyond the certainty their annotators had.",
+}
+"""What an evaluation may leave open, in words."""
 
 
 def write_matrix_page(result: Mapping[str, Any], out: Path) -> Path:
