@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.commands import evaluation
 from pipelines.output import Output
 
 HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -716,25 +717,7 @@ def distill(
     show(result, detect.train_lines(result), as_json)
 
 
-@app.command()
-def evaluate(
-    checkpoint: Checkpoint,
-    directory: Folder,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="Where scores.parquet goes; default: nowhere."),
-    ] = None,
-    device: Device = None,
-    as_json: Json = False,
-) -> None:
-    """Measure a detector per platform, with intervals.
-
-    Example: wildrf evaluate runs/v1 releases/v1
-    """
-    from pipelines import detect
-
-    result = detect.evaluate_folder(detect.checkpoint_of(checkpoint), directory, out, device)
-    show(result, detect.evaluate_lines(result), as_json)
+evaluation.add_to(app)
 
 
 @app.command()
@@ -823,7 +806,7 @@ def demo(
 
 
 NOT_YET = (
-    "equalize", "verify", "diff", "stress", "calibrate", "explain", "export-onnx", "monitor",
+    "equalize", "verify", "diff", "stress", "explain", "export-onnx", "monitor",
 )  # fmt: skip
 """Verbs of the contract that are still to come: they say so, and are not listed."""
 

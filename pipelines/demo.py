@@ -163,7 +163,9 @@ def distill(context: Context) -> dict[str, Any]:
         epochs=STUDENT_EPOCHS,
         crop=STUDENT_CROP,
     )
-    scored = evaluate_run(out / "checkpoint.pt", context.release, out, context.workspace)
+    scored = evaluate_run(
+        out / "checkpoint.pt", context.release, out, context.workspace, simulated=True
+    )
     return {**result, "evaluation": scored}
 
 

@@ -1,4 +1,4 @@
-"""The verbs of the detector: train, distill, evaluate, predict."""
+"""The verbs of the detector: train, distill, predict; and the evaluation of a run."""
 
 import hashlib
 import json
@@ -11,7 +11,6 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from curate.workspace import Workspace
-from pipelines.output import table
 from schemas.errors import InputError
 from schemas.policy import TrainPolicy
 from schemas.records import Score
@@ -73,17 +72,6 @@ def train_lines(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def evaluate_lines(result: dict[str, Any]) -> list[str]:
-    """The table per platform, and the mean."""
-    rows = [
-        [name, str(p["n"]), *(_metric(p, key, named=False) for key in ("acc", "ap", "auc"))]
-        for name, p in result["platforms"].items()
-    ]
-    mean = result["mean"]
-    rows.append(["mean", "", *(_number(mean[key]) for key in ("acc", "ap", "auc"))])
-    return table(rows, ["platform", "n", "ACC", "AP", "AUC"])
-
-
 def predict_line(row: dict[str, Any]) -> str:
     """One image for people."""
     if "error" in row:
@@ -143,15 +131,6 @@ def _learnt_from(record: Path) -> tuple[Path | None, TrainPolicy]:
     return (Path(root) if root else None), recipe
 
 
-def evaluate_folder(
-    checkpoint: Path, root: Path, out: Path | None, device: str | None
-) -> dict[str, Any]:
-    """A checkpoint's numbers on a folder."""
-    from train.evaluate import evaluate
-
-    return evaluate(checkpoint, root, out=out, device=device or "auto")
-
-
 def predict_paths(
     checkpoint: Path, paths: list[Path], device: str | None
 ) -> Iterator[dict[str, Any]]:
@@ -164,7 +143,9 @@ def predict_paths(
     return predict(checkpoint, paths, device=device or "auto")
 
 
-def evaluate_run(checkpoint: Path, root: Path, out: Path, workspace: Workspace) -> dict[str, Any]:
+def evaluate_run(
+    checkpoint: Path, root: Path, out: Path, workspace: Workspace, *, simulated: bool = False
+) -> dict[str, Any]:
     """A checkpoint's numbers on a release; its scores go to the catalog, so that `why` can tell them.
 
     Done before for the same checkpoint and images, it is read, not done again.
@@ -172,7 +153,7 @@ def evaluate_run(checkpoint: Path, root: Path, out: Path, workspace: Workspace) 
     import pyarrow.parquet as pq
 
     place = out / "evaluation"
-    result = _evaluated(checkpoint, root, place)
+    result = _evaluated(checkpoint, root, place, simulated)
     scores = pq.read_table(place / "scores.parquet", columns=["sha256", "logit"]).to_pylist()
     model = result["checkpoint"]["sha256"]
     rows = [Score(model=model, digest=row["sha256"], logit=row["logit"]) for row in scores]
@@ -180,8 +161,10 @@ def evaluate_run(checkpoint: Path, root: Path, out: Path, workspace: Workspace) 
     return result
 
 
-def _evaluated(checkpoint: Path, root: Path, place: Path) -> dict[str, Any]:
+def _evaluated(checkpoint: Path, root: Path, place: Path, simulated: bool) -> dict[str, Any]:
     """The evaluation in `place`, made there if it is not one of this checkpoint and this release."""
+    from pipelines.evaluation import evaluate_folder
+
     of = {
         "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
         "root_hash": json.loads((root / "release.json").read_text())["root_hash"],
@@ -192,7 +175,7 @@ def _evaluated(checkpoint: Path, root: Path, place: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((place / "metrics.json").read_text())
         return found
     mark.unlink(missing_ok=True)
-    result = evaluate_folder(checkpoint, root, place, None)
+    result = evaluate_folder(checkpoint, root, place, None, simulated=simulated)
     waiting = place / ".of.json"
     waiting.write_text(json.dumps(of, indent=1) + "\n")
     waiting.replace(mark)

@@ -174,7 +174,11 @@ def evaluate(context: Context) -> dict[str, Any]:
     from pipelines.detect import evaluate_run
 
     return evaluate_run(
-        context.run / "checkpoint.pt", context.release, context.run, context.workspace
+        context.run / "checkpoint.pt",
+        context.release,
+        context.run,
+        context.workspace,
+        simulated=context.simulated,
     )
 
 

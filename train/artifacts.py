@@ -4,16 +4,18 @@ checkpoint.pt   the best detector, with its preprocessing
 config.json     recipe, preprocessing, data digest, versions
 metrics.json    validation metrics with n and interval, epochs, what was skipped and why
 curve.jsonl     one line per epoch
-scores.parquet  path, sha256, platform, label, logit; the context is in the schema's metadata
+scores.parquet  path, sha256, platform, label, group, logit, score; the context is in the schema's
+                metadata
 """
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 from schemas.errors import InputError
 from train.checkpoint import write_atomically
 from train.data import Item, Skipped
+from train.metrics import sigmoids
 
 SCORES = pa.schema(
     [
@@ -28,10 +31,15 @@ SCORES = pa.schema(
         pa.field("sha256", pa.string(), nullable=False),
         pa.field("platform", pa.string(), nullable=False),
         pa.field("label", pa.int64(), nullable=False),
+        pa.field("group", pa.string()),
         pa.field("logit", pa.float64(), nullable=False),
+        pa.field("score", pa.float64(), nullable=False),
     ]
 )
-"""Columns of scores.parquet; above 0 the logit means fake."""
+"""Columns of scores.parquet; a logit above 0, a score above 0.5, means fake.
+
+Images of one `group` are drawn together when intervals are made; without one, each is its own.
+"""
 
 
 def open_run_folder(out: Path) -> None:
@@ -67,20 +75,21 @@ def write_scores(
     digests: Iterable[str],
     logits: NDArray[Any],
     context: Mapping[str, Any],
+    groups: Sequence[str | None] | None = None,
 ) -> None:
     """Write one row per scored image, with `context` (JSON) under the metadata key `wildrf`."""
-    rows = [
-        {
-            "path": item.path,
-            "sha256": digest,
-            "platform": item.platform,
-            "label": int(item.label),
-            "logit": float(logit),
-        }
-        for item, digest, logit in zip(items, digests, logits, strict=True)
-    ]
+    items = list(items)
+    columns = {
+        "path": [item.path for item in items],
+        "sha256": list(digests),
+        "platform": [item.platform for item in items],
+        "label": [int(item.label) for item in items],
+        "group": list(groups) if groups is not None else [None] * len(items),
+        "logit": [float(logit) for logit in logits],
+        "score": sigmoids(np.asarray(logits, dtype=np.float64)).tolist(),
+    }
     stamp = json.dumps(context, sort_keys=True, default=str).encode()
-    table = pa.Table.from_pylist(rows, schema=SCORES.with_metadata({b"wildrf": stamp}))
+    table = pa.table(columns, schema=SCORES.with_metadata({b"wildrf": stamp}))
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     write_atomically(path, buffer.getvalue())

@@ -1,34 +1,264 @@
-"""How good a ranking of real and fake images is: pure functions of scores and labels, in NumPy.
+"""How well scores tell real from fake: pure functions of logits and labels, in NumPy.
 
-Fake (1) is the positive class throughout. Scores may be logits or probabilities: only their order
-counts, except in `accuracy`, whose threshold is a logit of 0. Equal to scikit-learn's
-`average_precision_score`, `roc_auc_score` and `roc_curve` to float tolerance. Tied scores share one
-threshold.
+Fake (1) is the positive class throughout. Every metric is computed for many weightings of the same
+images at once (a bootstrap draw is a weighting by counts), so that images are ranked once and not
+once a draw. With weights of one they equal scikit-learn's `average_precision_score`,
+`roc_auc_score`, `roc_curve`, `balanced_accuracy_score`, `brier_score_loss` and `calibration_curve`
+to float tolerance. Tied scores share one threshold.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Scores = NDArray[np.floating]
 Labels = NDArray[np.integer]
+Floats = NDArray[np.float64]
 
 FALSE_POSITIVE_RATES = (0.01, 0.05)
 """Where the true positive rate is reported."""
 
-DRAWS = 1000
-"""Bootstrap draws: enough for the 2.5 % tails to a few thousandths."""
+BINS = 15
+"""Equally wide bins of P(fake) for the calibration error, as in Guo et al. 2017, arXiv 1706.04599."""
+
+NAMES = (
+    "acc",
+    "balanced_acc",
+    "ap",
+    "auc",
+    "tpr_at_fpr_0.01",
+    "tpr_at_fpr_0.05",
+    "eer",
+    "brier",
+    "ece",
+    "acc_calibrated",
+    "balanced_acc_calibrated",
+    "brier_calibrated",
+    "ece_calibrated",
+)
+"""Every metric by its key; those that end in `calibrated` use a `Calibrated`, the others logit 0."""
+
+ONE_CLASS = frozenset(
+    f"{name}{suffix}"
+    for name in ("acc", "brier", "ece", "ece_noise")
+    for suffix in ("", "_calibrated")
+)
+"""What has a meaning where only one class is there."""
 
 
-def accuracy(logits: Scores, labels: Labels) -> float:
-    """Share of images on the right side of logit 0; a logit of exactly 0 says real.
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What a calibration changes: P(fake) is sigmoid(logit / temperature), fake is above threshold.
+
+    `threshold` is a logit.
+    """
+
+    temperature: float
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """True and false positives at every distinct score from the highest down, each (D, T)."""
+
+    true: Floats
+    false: Floats
+
+    @property
+    def rates(self) -> tuple[Floats, Floats]:
+        """False and true positive rates from (0, 0) on, (D, T + 1); NaN where a class has no weight."""
+        with np.errstate(invalid="ignore"):
+            false, true = self.false / self.false[:, -1:], self.true / self.true[:, -1:]
+        start = np.zeros((len(true), 1))
+        return np.hstack([start, false]), np.hstack([start, true])
+
+
+class Sample:
+    """Images with their scores, ranked once; `values` measures any number of weightings of them.
+
+    `weights` (N,) count an image more or less than the others in all of them.
+    """
+
+    def __init__(
+        self,
+        logits: Scores,
+        labels: Labels,
+        calibrated: Calibrated | None = None,
+        weights: Floats | None = None,
+    ) -> None:
+        logits, labels = checked(logits, labels)
+        self.order = np.argsort(-logits, kind="stable")
+        self.logits, self.labels = logits[self.order], labels[self.order]
+        self.last = np.append(np.flatnonzero(np.diff(self.logits)), len(logits) - 1)
+        self._fake = self.labels.astype(np.float64)
+        self._terms, self._columns = _terms(self.logits, self.labels, calibrated)
+        self._base = None if weights is None else np.asarray(weights, np.float64)[self.order]
+        self._point: dict[str, float | None] | None = None
+        self._once = self._ranked(np.ones((1, len(labels)))) @ self._terms
+
+    def _ranked(self, weights: NDArray[np.generic]) -> Floats:
+        ranked = np.asarray(weights, dtype=np.float64)[:, self.order]
+        return ranked if self._base is None else ranked * self._base
+
+    def is_like(self, other: "Sample") -> bool:
+        """Whether scores, labels and weights are the same."""
+        mine, theirs = (
+            np.ones(len(s.labels)) if s._base is None else s._base for s in (self, other)
+        )
+        return (
+            np.array_equal(self.logits, other.logits)
+            and np.array_equal(self.order, other.order)
+            and np.array_equal(self.labels, other.labels)
+            and np.array_equal(mine, theirs)
+        )
+
+    def curve(self, weights: NDArray[np.generic]) -> Curve:
+        """The curve of each row of `weights` (D, N), in the order the images were given."""
+        return self._curve(self._ranked(weights))
+
+    def _curve(self, ranked: Floats) -> Curve:
+        every = np.cumsum(ranked, axis=1)[:, self.last]
+        true = np.cumsum(ranked * self._fake, axis=1)[:, self.last]
+        return Curve(true, every - true)
+
+    def values(self, weights: NDArray[np.generic]) -> dict[str, Floats]:
+        """Every metric of each row of `weights` (D, N): (D,), NaN where it has no meaning.
+
+        Beside them `ece_noise` (and `ece_noise_calibrated`): how far the gaps of the bins are from
+        those of the images as they are, summed.
+        """
+        ranked = self._ranked(weights)
+        curve = self._curve(ranked)
+        found = {
+            "ap": average_precisions(curve),
+            "auc": areas(curve),
+            **{f"tpr_at_fpr_{r:g}": true_rates(curve, r) for r in FALSE_POSITIVE_RATES},
+            "eer": equal_error_rates(curve),
+        }
+        found |= _shares(ranked @ self._terms, self._once, self._columns)
+        both = (curve.true[:, -1] > 0) & (curve.false[:, -1] > 0)
+        return {
+            name: v if name in ONE_CLASS else np.where(both, v, np.nan) for name, v in found.items()
+        }
+
+    def point(self) -> dict[str, float | None]:
+        """Every metric of the images as they are; None where it has no meaning."""
+        if self._point is None:
+            found = self.values(np.ones((1, len(self.labels))))
+            self._point = {n: _or_none(float(found[n][0])) if n in found else None for n in NAMES}
+        return self._point
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def average_precisions(curve: Curve) -> Floats:
+    """(D,) area under the precision-recall curve as a step function."""
+    called = curve.true + curve.false
+    precision = np.divide(curve.true, called, out=np.zeros_like(called), where=called > 0)
+    gained = np.diff(curve.true, prepend=0.0, axis=1)
+    with np.errstate(invalid="ignore"):
+        found: Floats = (gained * precision).sum(axis=1) / curve.true[:, -1]
+    return found
+
+
+def areas(curve: Curve) -> Floats:
+    """(D,) area under the ROC curve: a fake above a real counts one, a tie one half."""
+    before = curve.true - np.diff(curve.true, prepend=0.0, axis=1)
+    wider = np.diff(curve.false, prepend=0.0, axis=1)
+    with np.errstate(invalid="ignore"):
+        pairs = curve.true[:, -1] * curve.false[:, -1]
+        found: Floats = (wider * (before + curve.true) / 2).sum(axis=1) / pairs
+    return found
+
+
+def true_rates(curve: Curve, rate: float) -> Floats:
+    """(D,) largest share of fakes found while at most `rate` of the reals are called fake."""
+    allowed = (rate + 1e-12) * curve.false[:, -1:]
+    steps = (curve.false <= allowed).sum(axis=1)
+    reached = np.hstack([np.zeros((len(steps), 1)), curve.true])[np.arange(len(steps)), steps]
+    with np.errstate(invalid="ignore"):
+        found: Floats = reached / curve.true[:, -1]
+    return found
+
+
+def equal_error_rates(curve: Curve) -> Floats:
+    """(D,) where the ROC curve, straight between its points, misses as many fakes as it accuses reals."""
+    false, true = curve.rates
+    total = false + true
+    row = np.arange(len(total))
+    after = np.argmax(total >= 1 - 1e-12, axis=1)  # at (1, 1) at the latest; 0 only for NaN
+    before = np.maximum(after - 1, 0)
+    width = total[row, after] - total[row, before]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.where(width > 0, (1 - total[row, before]) / width, 0.0)
+    found: Floats = false[row, before] + share * (false[row, after] - false[row, before])
+    return found
+
+
+def _terms(
+    logits: Floats, labels: NDArray[np.int64], calibrated: Calibrated | None
+) -> tuple[Floats, list[str]]:
+    """What each image adds to the sums that metrics are shares of: (N, K), and the K names."""
+    fake = labels == 1
+    columns: dict[str, NDArray[np.generic]] = {"n": np.ones(len(labels)), "fakes": fake}
+    settings = {"": Calibrated(1.0, 0.0)} | ({"_calibrated": calibrated} if calibrated else {})
+    for suffix, setting in settings.items():
+        right = (logits > setting.threshold) == fake
+        probability = sigmoids(logits / setting.temperature)
+        gap = probability - fake
+        columns[f"right{suffix}"], columns[f"found{suffix}"] = right, right & fake
+        columns[f"brier{suffix}"] = gap**2
+        bins = bin_of(probability)
+        for k in np.unique(bins):
+            columns[f"ece{suffix}/{k}"] = np.where(bins == k, gap, 0.0)
+    return np.column_stack([v.astype(np.float64) for v in columns.values()]), list(columns)
+
+
+def bin_of(probability: Floats) -> NDArray[np.intp]:
+    """The calibration bin, 0 to `BINS` - 1, of each P(fake); an edge belongs to the bin below it."""
+    return np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], probability)
+
+
+def _shares(sums: Floats, once: Floats, columns: list[str]) -> dict[str, Floats]:
+    """The metrics that are shares of sums over images, (D,) each; `once` sums the images as they are."""
+    at = {name: sums[:, k] for k, name in enumerate(columns)}
+    found: dict[str, Floats] = {}
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for suffix in ("", "_calibrated"):
+            if f"right{suffix}" not in at:
+                continue
+            bins = [k for k, name in enumerate(columns) if name.startswith(f"ece{suffix}/")]
+            hits = at[f"found{suffix}"] / at["fakes"]
+            cleared = (at[f"right{suffix}"] - at[f"found{suffix}"]) / (at["n"] - at["fakes"])
+            found[f"acc{suffix}"] = at[f"right{suffix}"] / at["n"]
+            found[f"balanced_acc{suffix}"] = (hits + cleared) / 2
+            found[f"brier{suffix}"] = at[f"brier{suffix}"] / at["n"]
+            gaps, known = sums[:, bins] / at["n"][:, None], once[:, bins] / once[:, :1]
+            found[f"ece{suffix}"] = np.abs(gaps).sum(axis=1)
+            found[f"ece_noise{suffix}"] = np.abs(gaps - known).sum(axis=1)
+    return found
+
+
+def sigmoids(logits: Floats) -> Floats:
+    """1 / (1 + exp(-logit)), without overflow."""
+    grown = np.exp(-np.abs(logits))
+    found: Floats = np.where(logits >= 0, 1.0, grown) / (1 + grown)
+    return found
+
+
+def accuracy(logits: Scores, labels: Labels, threshold: float = 0.0) -> float:
+    """Share of images on the right side of `threshold`; a logit equal to it says real.
 
     Raises:
         ValueError: if empty, or if a logit is NaN.
     """
-    logits, labels = _checked(logits, labels)
-    return float(np.mean((logits > 0) == (labels == 1)))
+    logits, labels = checked(logits, labels)
+    return float(np.mean((logits > threshold) == (labels == 1)))
 
 
 def average_precision(scores: Scores, labels: Labels) -> float:
@@ -41,12 +271,10 @@ def average_precision(scores: Scores, labels: Labels) -> float:
     Raises:
         ValueError: if there is no fake image, where it has no meaning, or if a score is NaN.
     """
-    true, false = _thresholds(*_checked(scores, labels))
-    if true[-1] == 0:
+    curve = _one_curve(scores, labels)
+    if curve.true[0, -1] == 0:
         raise ValueError("average precision needs at least one fake image; found none")
-    precision = true / (true + false)
-    recall = true / true[-1]
-    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
+    return float(average_precisions(curve)[0])
 
 
 def roc_auc(scores: Scores, labels: Labels) -> float:
@@ -55,8 +283,7 @@ def roc_auc(scores: Scores, labels: Labels) -> float:
     Raises:
         ValueError: unless both classes are there, or if a score is NaN.
     """
-    rates = _rates(*_checked(scores, labels))
-    return float(np.trapezoid(rates[1], rates[0]))
+    return float(areas(_both(_one_curve(scores, labels)))[0])
 
 
 def tpr_at_fpr(scores: Scores, labels: Labels, rate: float) -> float:
@@ -65,156 +292,88 @@ def tpr_at_fpr(scores: Scores, labels: Labels, rate: float) -> float:
     Raises:
         ValueError: unless both classes are there, or if a score is NaN.
     """
-    false, true = _rates(*_checked(scores, labels))
-    return float(true[false <= rate + 1e-12].max())
+    return float(true_rates(_both(_one_curve(scores, labels)), rate)[0])
 
 
-METRICS: dict[str, Callable[[Scores, Labels], float]] = {
-    "acc": accuracy,
-    "ap": average_precision,
-    "auc": roc_auc,
-}
-"""The metrics of every report, by the key they have there."""
+def equal_error_rate(scores: Scores, labels: Labels) -> float:
+    """Error rate of both classes at the threshold where they are equal, by linear interpolation.
+
+    Raises:
+        ValueError: unless both classes are there, or if a score is NaN.
+    """
+    return float(equal_error_rates(_both(_one_curve(scores, labels)))[0])
+
+
+def roc_points(scores: Scores, labels: Labels) -> tuple[Floats, Floats]:
+    """False and true positive rates at every threshold from the highest score, from (0, 0) on.
+
+    Raises:
+        ValueError: unless both classes are there, or if a score is NaN.
+    """
+    false, true = _both(_one_curve(scores, labels)).rates
+    return false[0], true[0]
+
+
+def _one_curve(scores: Scores, labels: Labels) -> Curve:
+    sample = Sample(scores, labels)
+    return sample.curve(np.ones((1, len(sample.labels))))
+
+
+def _both(curve: Curve) -> Curve:
+    if curve.true[0, -1] == 0 or curve.false[0, -1] == 0:
+        raise ValueError("this metric needs both classes; found only one")
+    return curve
 
 
 def summary(logits: Scores, labels: Labels) -> dict[str, float | int | None]:
-    """acc, ap, auc and n; a metric that needs a class that is not there is None."""
-    return {
-        **{name: or_none(metric, logits, labels) for name, metric in METRICS.items()},
-        "n": len(labels),
-    }
+    """acc, ap, auc and n, as after every epoch; a metric that needs a missing class is None."""
+    if len(labels) == 0:
+        return {"acc": None, "ap": None, "auc": None, "n": 0}
+    found = Sample(logits, labels).point()
+    return {**{name: found[name] for name in ("acc", "ap", "auc")}, "n": len(labels)}
 
 
-def or_none(
-    metric: Callable[[Scores, Labels], float], scores: Scores, labels: Labels
-) -> float | None:
-    """The metric, or None where only one class is there. NaN is still an error."""
-    if len(labels) == 0 or (metric is not accuracy and len(np.unique(labels)) < 2):
-        return None
-    return metric(scores, labels)
-
-
-def bootstrap_interval(
-    metric: Callable[[Scores, Labels], float],
-    scores: Scores,
-    labels: Labels,
-    *,
-    draws: int = DRAWS,
-    seed: int = 0,
-    confidence: float = 0.95,
-    cluster: NDArray[np.generic] | None = None,
-) -> tuple[float, float] | None:
-    """Percentile bootstrap interval, resampling each class on its own.
-
-    Args:
-        metric: one of `METRICS`, or any function of scores and labels.
-        scores: (N,).
-        labels: (N,).
-        draws: bootstrap draws.
-        seed: of the draws.
-        confidence: share of the draws inside.
-        cluster: (N,) ids; images of one id, such as one author, are drawn together.
-
-    Returns:
-        Low and high, or None where only one class is there.
-    """
-    scores, labels = _checked(scores, labels)
-    if len(np.unique(labels)) < 2:
-        return None
-    rng = np.random.default_rng(seed)
-    values = [
-        metric(scores[chosen], labels[chosen]) for chosen in _draws(labels, cluster, draws, rng)
-    ]
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def _draws(
-    labels: Labels, cluster: NDArray[np.generic] | None, draws: int, rng: np.random.Generator
-) -> list[NDArray[np.intp]]:
-    """Index arrays of `draws` stratified resamples, by image or by cluster."""
-    parts = [np.flatnonzero(labels == value) for value in np.unique(labels)]
-    if cluster is None:
-        picks = [part[rng.integers(0, len(part), size=(draws, len(part)))] for part in parts]
-        return list(np.concatenate(picks, axis=1))
-    groups = [_groups(part, cluster) for part in parts]
+def reliability(
+    logits: Scores, labels: Labels, temperature: float = 1.0
+) -> list[dict[str, float | int]]:
+    """Per bin of P(fake) that holds images: n, the mean P(fake), and the share of fakes."""
+    logits, labels = checked(logits, labels)
+    probability = sigmoids(logits / temperature)
+    bins = bin_of(probability)
     return [
-        np.concatenate([g[k] for g in groups for k in rng.integers(0, len(g), size=len(g))])
-        for _ in range(draws)
+        {
+            "n": int(np.sum(bins == k)),
+            "predicted": float(probability[bins == k].mean()),
+            "observed": float(labels[bins == k].mean()),
+        }
+        for k in np.unique(bins)
     ]
 
 
-def _groups(part: NDArray[np.intp], cluster: NDArray[np.generic]) -> list[NDArray[np.intp]]:
-    ids = cluster[part]
-    return [part[ids == value] for value in np.unique(ids)]
+def checked(scores: Scores, labels: Labels) -> tuple[Floats, NDArray[np.int64]]:
+    """Scores as float64 and labels as int64, both (N,).
 
-
-def _checked(scores: Scores, labels: Labels) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    checked: NDArray[np.float64] = np.asarray(scores, dtype=np.float64)
+    Raises:
+        ValueError: if the shapes differ, there is none, a score is NaN, or a label not 0 or 1.
+    """
+    found: Floats = np.asarray(scores, dtype=np.float64)
     labels = np.asarray(labels)
-    if checked.ndim != 1 or checked.shape != labels.shape:
+    if found.ndim != 1 or found.shape != labels.shape:
         raise ValueError(
-            f"found scores {checked.shape} and labels {labels.shape}; expected (N,) each"
+            f"found scores {found.shape} and labels {labels.shape}; expected (N,) each"
         )
-    if len(checked) == 0:
+    if len(found) == 0:
         raise ValueError("found no scores; a metric needs at least one image")
-    if np.isnan(checked).any():
-        raise ValueError(f"{int(np.isnan(checked).sum())} of {len(checked)} scores are NaN")
+    if np.isnan(found).any():
+        raise ValueError(f"{int(np.isnan(found).sum())} of {len(found)} scores are NaN")
     if not np.isin(labels, (0, 1)).all():
         raise ValueError("labels hold values other than 0 (real) and 1 (fake)")
-    return checked, labels.astype(np.int64)
+    return found, labels.astype(np.int64)
 
 
-def _thresholds(
-    scores: NDArray[np.float64], labels: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """True and false positives at every distinct score, from the highest down."""
-    order = np.argsort(-scores, kind="stable")
-    ranked = scores[order]
-    last = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)
-    true = np.cumsum(labels[order])[last].astype(np.float64)
-    return true, (last + 1) - true
-
-
-def _rates(
-    scores: NDArray[np.float64], labels: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """False and true positive rate at every threshold, from (0, 0)."""
-    true, false = _thresholds(scores, labels)
-    if true[-1] == 0 or false[-1] == 0:
-        raise ValueError("this metric needs both classes; found only one")
-    return np.append(0.0, false / false[-1]), np.append(0.0, true / true[-1])
-
-
-def report(
-    logits: Scores,
-    labels: Labels,
-    *,
-    draws: int = DRAWS,
-    seed: int = 0,
-    cluster: NDArray[np.generic] | None = None,
-) -> dict[str, object]:
-    """Everything reported of one test set: counts, metrics, TPR at low FPR, 95 % intervals.
-
-    Keys: n, n_real, n_fake, acc, ap, auc, tpr_at_fpr {"0.01", "0.05"}, ci {acc, ap, auc: [low,
-    high]}. A metric or interval that needs a class that is not there is None.
-    """
-    fakes = int(np.sum(labels))
-    intervals = {
-        name: bootstrap_interval(metric, logits, labels, draws=draws, seed=seed, cluster=cluster)
-        for name, metric in METRICS.items()
-    }
-    return {
-        **summary(logits, labels),
-        "n_real": len(labels) - fakes,
-        "n_fake": fakes,
-        "tpr_at_fpr": {
-            f"{rate:g}": _tpr_or_none(logits, labels, rate) for rate in FALSE_POSITIVE_RATES
-        },
-        "ci": {name: list(ends) if ends else None for name, ends in intervals.items()},
-    }
-
-
-def _tpr_or_none(logits: Scores, labels: Labels, rate: float) -> float | None:
-    return or_none(lambda s, y: tpr_at_fpr(s, y, rate), logits, labels)
+def nested(
+    found: Mapping[str, Any], rates: Sequence[float] = FALSE_POSITIVE_RATES
+) -> dict[str, Any]:
+    """Values or intervals by metric with the true positive rates under one key, as JSON has them."""
+    flat = {name: v for name, v in found.items() if not name.startswith("tpr_at_fpr_")}
+    return {**flat, "tpr_at_fpr": {f"{r:g}": found.get(f"tpr_at_fpr_{r:g}") for r in rates}}

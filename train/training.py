@@ -16,7 +16,7 @@ import numpy as np
 
 from schemas.labels import Label
 from schemas.policy import TrainPolicy
-from train import data, metrics
+from train import data, measure
 from train.artifacts import open_run_folder, skipped_rows, write_json, write_lines, write_scores
 from train.checkpoint import pack, to_bytes, write_atomically
 from train.config import (
@@ -192,7 +192,7 @@ def finish(
         "run": run.key,
         **extra,
     }
-    val = metrics.report(np.array(state.best_logits), run.val_labels, seed=run.recipe.seed)
+    val = measure.report(np.array(state.best_logits), run.val_labels, seed=run.recipe.seed)
     result = TrainResult(
         checkpoint=out / "checkpoint.pt",
         val=val,

@@ -151,6 +151,77 @@ def roc_points(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
     return false, hit
 
 
+def rocs(curves: Mapping[str, tuple[Floats, Floats]]) -> str:
+    """One ROC curve per name, of false and true positive rates."""
+
+    def draw(axes: "Axes") -> None:
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (2, 3)))
+        for n, (name, (false, true)) in enumerate(curves.items()):
+            _line(axes, n, name, false, true)
+        axes.set_xlabel("reals called fake")
+        axes.set_ylabel("fakes called fake")
+        axes.set_aspect("equal")
+        axes.legend(loc="lower right", fontsize=9)
+
+    return _draw(draw, height=4.2, width=HALF, alt="ROC curves")
+
+
+DEVIATES = (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
+"""Rates marked on the axes of a DET plot."""
+
+
+def det(curves: Mapping[str, tuple[Floats, Floats]]) -> str:
+    """Error rates of both classes against each other on normal deviate axes, one curve per name.
+
+    What is a corner in a ROC curve is stretched here (Martin et al. 1997): scores that are normal in
+    both classes give a straight line, and a better detector lies lower left. Rates of 0 and 1 lie at
+    infinity and are not drawn.
+    """
+    from scipy.special import ndtri
+
+    def draw(axes: "Axes") -> None:
+        for n, (name, (false, true)) in enumerate(curves.items()):
+            inside = (false > 0) & (false < 1) & (true > 0) & (true < 1)
+            _line(axes, n, name, ndtri(false[inside]), ndtri(1 - true[inside]))
+        ticks = [float(ndtri(rate)) for rate in DEVIATES]
+        labels = [f"{rate:.1%}".replace(".0%", "%") for rate in DEVIATES]
+        axes.set_xticks(ticks, labels, fontsize=8, rotation=45)
+        axes.set_yticks(ticks, labels, fontsize=8)
+        axes.set_xlim(ticks[0], ticks[-1])
+        axes.set_ylim(ticks[0], ticks[-1])
+        axes.grid(color=INK, alpha=0.12, linewidth=0.6)
+        axes.set_xlabel("reals called fake")
+        axes.set_ylabel("fakes called real")
+        axes.set_aspect("equal")
+
+    return _draw(draw, height=4.2, width=HALF, alt="DET curves")
+
+
+def _line(axes: "Axes", n: int, name: str, x: Floats, y: Floats) -> None:
+    style = ("-", "--", ":")[n % 3]
+    axes.plot(x, y, label=_short(name), color=CYCLE[n % len(CYCLE)], linestyle=style, linewidth=1.8)
+
+
+def reliability(bins: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """Share of fakes observed against P(fake) predicted; one series per name, dots by number of images."""
+
+    def draw(axes: "Axes") -> None:
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (2, 3)))
+        for n, (name, rows) in enumerate(bins.items()):
+            most = max(row["n"] for row in rows)
+            x, y = [row["predicted"] for row in rows], [row["observed"] for row in rows]
+            sizes = [8 + 90 * row["n"] / most for row in rows]
+            color = CYCLE[n % len(CYCLE)]
+            axes.plot(x, y, color=color, linewidth=1.2, alpha=0.7, label=name)
+            axes.scatter(x, y, s=sizes, color=color, marker="os"[n % 2], alpha=0.8)
+        axes.set_xlabel("predicted P(fake)")
+        axes.set_ylabel("observed share of fakes")
+        axes.set_aspect("equal")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=9)
+
+    return _draw(draw, height=4.2, width=HALF, alt="reliability diagram")
+
+
 def histogram(
     real: Sequence[float], fake: Sequence[float], *, label: str = "score", width: float = WIDTH
 ) -> str:

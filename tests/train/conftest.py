@@ -56,3 +56,11 @@ def recipe():
         device="cpu",
         precision="float32",
     )
+
+
+@pytest.fixture(scope="session")
+def larger_set(tmp_path_factory):
+    """20 of each class in a folder without splits; read only."""
+    root = tmp_path_factory.mktemp("larger")
+    fill(root, ["faces"], 20, seed=9)
+    return root

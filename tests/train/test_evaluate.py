@@ -1,20 +1,26 @@
 """Evaluation, prediction and explanation of one checkpoint."""
 
+import hashlib
 import io
 import json
 import shutil
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from schemas.errors import CheckpointError, InputError
 from schemas.policy import TrainPolicy
+from train.calibration import calibration_path, read_calibration
 from train.checkpoint import load_detector
-from train.evaluate import evaluate
+from train.data import find_images
+from train.evaluate import Known, calibrate_checkpoint, choose_validation, evaluate, evaluate_scores
 from train.explain import explain, patch_map, spread
+from train.measure import Leaks
 from train.metrics import average_precision
 from train.predict import predict, sigmoid
 from train.training import train_detector
@@ -39,13 +45,15 @@ def test_every_platform_is_reported_with_n_and_interval_and_then_the_mean(
 
     assert list(found["platforms"]) == ["reddit", "twitter"]
     for one in found["platforms"].values():
-        assert set(one) == {
-            "n", "n_real", "n_fake", "acc", "ap", "auc", "tpr_at_fpr", "ci",
-        }  # fmt: skip
+        assert {
+            "n", "n_real", "n_fake", "n_groups", "acc", "balanced_acc", "ap", "auc", "tpr_at_fpr",
+            "eer", "brier", "ece", "acc_calibrated", "ci",
+        } <= set(one)  # fmt: skip
         assert (one["n"], one["n_real"], one["n_fake"]) == (12, 6, 6)
         assert set(one["tpr_at_fpr"]) == {"0.01", "0.05"}
         assert all(
-            low <= one[k] + 1e-9 and one[k] <= high + 1e-9 for k, (low, high) in one["ci"].items()
+            one["ci"][k][0] <= one[k] + 1e-9 and one[k] <= one["ci"][k][1] + 1e-9
+            for k in ("acc", "balanced_acc", "ap", "auc", "eer", "brier", "ece")
         )
         assert one["auc"] > 0.9
     for key in ("acc", "ap", "auc"):
@@ -77,7 +85,16 @@ def test_batch_and_workers_do_not_change_the_figures(checkpoint, picture_set):
     one = evaluate(checkpoint, picture_set, draws=10, batch=1, workers=1)
     many = evaluate(checkpoint, picture_set, draws=10, batch=64, workers=8)
 
-    assert one["platforms"] == many["platforms"]
+    assert leaves(one["platforms"]) == pytest.approx(leaves(many["platforms"]), abs=1e-6)
+
+
+def leaves(value, name=""):
+    """Every number of a nested result, by its path."""
+    if isinstance(value, dict):
+        return {k: v for key, one in value.items() for k, v in leaves(one, f"{name}/{key}").items()}
+    if isinstance(value, list):
+        return {k: v for n, one in enumerate(value) for k, v in leaves(one, f"{name}/{n}").items()}
+    return {name: value}
 
 
 def test_without_a_test_split_everything_is_evaluated_by_platform(
@@ -100,6 +117,243 @@ def test_classes_nested_under_a_generator_are_one_platform(checkpoint, picture_s
     found = evaluate(checkpoint, tmp_path, draws=10)
 
     assert found["platforms"]["progan"]["n"] == 24
+
+
+def test_scores_of_every_run_name_checkpoint_preprocessing_and_code(
+    checkpoint, picture_set, tmp_path
+):
+    found = evaluate(checkpoint, picture_set, out=tmp_path, draws=10)
+
+    table = pq.read_table(tmp_path / "scores.parquet")
+    context = json.loads(table.schema.metadata[b"wildrf"])
+    assert table.column_names == [
+        "path", "sha256", "platform", "label", "group", "logit", "score"
+    ]  # fmt: skip
+    assert context["preprocessing"]["digest"] == load_detector(checkpoint).preprocessing.digest
+    assert context["versions"]["torch"]
+    assert context["data"] == found["data"]
+    for row in table.to_pylist():
+        assert row["score"] == pytest.approx(sigmoid(row["logit"]))
+
+
+def test_images_of_one_author_or_group_in_the_manifest_are_drawn_together(
+    checkpoint, picture_set, tmp_path
+):
+    root = tmp_path / "set"
+    shutil.copytree(picture_set / "test", root / "test")
+    paths = [item.path for item in find_images(root)]
+    rows = [
+        {"path": path, "author": f"a{k // 3}", "group_id": f"g{k}", "platform": "reddit"}
+        for k, path in enumerate(paths)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), root / "manifest.parquet")
+
+    found = evaluate(checkpoint, root, draws=10)
+
+    assert found["groups"]["n"] == 8
+    assert found["groups"]["source"] == "manifest columns group_id, author"
+    alone = evaluate(checkpoint, picture_set, draws=10)["groups"]
+    assert (alone["n"], alone["source"]) == (24, "one image, one group")
+
+
+@pytest.fixture
+def calibrated(checkpoint, tmp_path):
+    """A copy of the checkpoint that a test may calibrate."""
+    copy = tmp_path / "own" / "checkpoint.pt"
+    copy.parent.mkdir()
+    shutil.copy(checkpoint, copy)
+    return copy
+
+
+def test_a_calibration_beside_the_checkpoint_is_used_and_one_of_other_weights_refused(
+    calibrated, larger_set, picture_set
+):
+    before = evaluate(calibrated, picture_set, draws=10)
+
+    made, place = calibrate_checkpoint(calibrated, larger_set, rates=[0.05])
+    after = evaluate(calibrated, picture_set, draws=10)
+
+    assert place == calibration_path(calibrated)
+    assert read_calibration(place, load_detector(calibrated).digest) == made
+    assert before["platforms"]["reddit"]["acc_calibrated"] is None
+    assert after["platforms"]["reddit"]["acc_calibrated"] is not None
+    assert after["platforms"]["reddit"]["ap"] == before["platforms"]["reddit"]["ap"]
+    assert after["calibration"]["temperature"] == made.temperature
+    place.write_text(place.read_text().replace(made.checkpoint, "e" * 64))
+    with pytest.raises(CheckpointError, match="is of checkpoint eeeeeeeeeeee"):
+        evaluate(calibrated, picture_set, draws=10)
+
+
+def test_evaluating_on_the_images_of_the_calibration_is_refused(calibrated, larger_set):
+    calibrate_checkpoint(calibrated, larger_set, rates=[0.05])
+
+    with pytest.raises(CheckpointError, match="made on the very images to be evaluated"):
+        evaluate(calibrated, larger_set, draws=10)
+
+
+def test_a_calibration_takes_val_or_what_stood_in_for_it_and_never_test(picture_set, tmp_path):
+    shutil.copytree(picture_set / "test", tmp_path / "tested/test")
+    shutil.copytree(picture_set / "train", tmp_path / "trained/train")
+
+    val, source = choose_validation(picture_set, find_images(picture_set))
+    carved, words = choose_validation(tmp_path / "trained", find_images(tmp_path / "trained"))
+
+    assert {item.path.split("/")[0] for item in val} == {"val"}
+    assert source == "val"
+    assert 0 < len(carved) < 24
+    assert "of train" in words
+    with pytest.raises(InputError, match="holds test images only"):
+        choose_validation(tmp_path / "tested", find_images(tmp_path / "tested"))
+
+
+def test_re_encoding_is_the_same_for_both_classes_and_touches_no_file(
+    checkpoint, picture_set, tmp_path
+):
+    before = {p: p.read_bytes() for p in picture_set.rglob("*.png")}
+
+    found = evaluate(checkpoint, picture_set, draws=50, reencoded=True)
+
+    assert found["rescored"]["platforms"]["reddit"]["n"] == 12
+    assert found["rescored"]["gap"]["auc"]["ci"] is not None
+    assert "shorter side 64 px, JPEG quality 90" in found["rescored"]["how"]
+    assert {p: p.read_bytes() for p in picture_set.rglob("*.png")} == before
+    assert evaluate(checkpoint, picture_set, draws=10)["rescored"] is None
+
+
+def test_a_detector_of_the_format_alone_is_exposed_by_re_encoding():
+    from train.reencode import CommonFormat, reencode
+
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (90, 130, 3), dtype=np.uint8))
+    small = picture.resize((40, 30))
+
+    found = [reencode(one, CommonFormat(64)) for one in (picture, small)]
+
+    assert [one.format for one in found] == ["JPEG", "JPEG"]
+    assert [min(one.size) for one in found] == [64, 64]
+    assert found[0].size == (92, 64)
+    assert found[0].quantization == found[1].quantization
+
+
+def test_known_leaks_are_left_out_in_a_second_column(checkpoint, picture_set):
+    leaked = "test/reddit/0_real/test-reddit-0-0.png"
+    known = Known(leaks_of=lambda scored, told: Leaks({leaked: "same-bytes"}, "by hand", "train"))
+
+    found = evaluate(checkpoint, picture_set, draws=20, known=known)
+
+    assert found["leaks"]["n"] == 1
+    assert found["leaks"]["images"] == [{"path": leaked, "kind": "same-bytes"}]
+    assert found["leaks"]["without"]["platforms"]["reddit"]["n"] == 11
+    assert found["leaks"]["without"]["platforms"]["twitter"]["n"] == 12
+
+
+def foreign(picture_set, value=lambda item: 0.9 if item.label else 0.1, key="path"):
+    items = [item for item in find_images(picture_set) if item.split == "test"]
+    return [
+        {
+            "path": item.path,
+            "sha256": hashlib.sha256((picture_set / item.path).read_bytes()).hexdigest(),
+            "score": value(item),
+        }
+        for item in items
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("key", ["path", "sha256"])
+def test_scores_of_another_detector_are_evaluated_like_our_own(
+    checkpoint, picture_set, tmp_path, suffix, key
+):
+    own = evaluate(checkpoint, picture_set, out=tmp_path / "own", draws=20)
+    table = pq.read_table(tmp_path / "own/scores.parquet").select([key, "score"])
+    file = tmp_path / f"theirs.{suffix}"
+    pq.write_table(table, file) if suffix == "parquet" else pacsv.write_csv(table, file)
+
+    found = evaluate_scores(file, picture_set, out=tmp_path / "theirs", draws=20)
+
+    assert leaves(found["platforms"]) == pytest.approx(leaves(own["platforms"]), abs=1e-6)
+    assert found["preprocessing"]["digest"] is None
+    assert "another detector" in found["checkpoint"]["detector"]
+    assert (tmp_path / "theirs/scores.parquet").is_file()
+
+
+def test_an_image_that_nobody_can_open_needs_no_score_and_is_listed(picture_set, tmp_path):
+    root = tmp_path / "set"
+    shutil.copytree(picture_set / "test", root / "test")
+    rows = foreign(root)
+    (root / "test/reddit/0_real/broken.png").write_bytes(b"broken")
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "s.parquet")
+
+    found = evaluate_scores(tmp_path / "s.parquet", root, draws=10)
+
+    assert [row["path"] for row in found["skipped"]] == ["test/reddit/0_real/broken.png"]
+    assert found["platforms"]["reddit"]["n"] == 12
+
+
+def test_groups_of_a_score_file_are_drawn_together(picture_set, tmp_path):
+    rows = [{**row, "group": f"g{k // 4}"} for k, row in enumerate(foreign(picture_set))]
+    pacsv.write_csv(pa.Table.from_pylist(rows), tmp_path / "s.csv")
+
+    found = evaluate_scores(tmp_path / "s.csv", picture_set, draws=10)
+
+    assert found["groups"]["n"] == 6
+    assert found["groups"]["source"] == "column group of s.csv"
+
+
+SPOILED = {
+    "missing": (lambda rows: rows[1:], "has no score for 1 of 24 images"),
+    "double": (lambda rows: [*rows, rows[0]], "has 2 rows for"),
+    "unknown": (
+        lambda rows: [*rows, {**rows[0], "path": "no.png"}],
+        "1 rows of images that are not",
+    ),
+    "nan": (
+        lambda rows: [{**rows[0], "score": float("nan")}, *rows[1:]],
+        "1 scores that are missing",
+    ),
+    "none": (lambda rows: [{**rows[0], "score": None}, *rows[1:]], "1 scores that are missing"),
+    "text": (lambda rows: [{**r, "score": "high"} for r in rows], "has text in column score"),
+    "no score": (lambda rows: [{"path": r["path"]} for r in rows], "expected logit or score"),
+    "no key": (lambda rows: [{"score": r["score"]} for r in rows], "expected path or sha256"),
+    "empty": (lambda rows: [], "has no row|expected path or sha256"),
+}
+
+
+@pytest.mark.parametrize("case", SPOILED)
+def test_scores_that_do_not_fit_the_images_are_one_clear_line(picture_set, tmp_path, case):
+    spoil, words = SPOILED[case]
+    file = tmp_path / "s.parquet"
+    rows = spoil([{k: r[k] for k in ("path", "score")} for r in foreign(picture_set)])
+    pq.write_table(pa.Table.from_pylist(rows), file)
+
+    with pytest.raises(InputError, match=words) as error:
+        evaluate_scores(file, picture_set, draws=10)
+
+    assert "\n" not in str(error.value)
+
+
+def test_scores_beyond_zero_and_one_are_logits_and_certain_ones_are_kept(picture_set, tmp_path):
+    file = tmp_path / "s.parquet"
+    certain = foreign(picture_set, lambda item: float(item.label))
+    pq.write_table(pa.Table.from_pylist(certain), file)
+    sure = evaluate_scores(file, picture_set, draws=10)
+    pq.write_table(
+        pa.Table.from_pylist(foreign(picture_set, lambda item: 3.0 if item.label else -0.5)), file
+    )
+    wide = evaluate_scores(file, picture_set, draws=10)
+
+    assert "P(fake)" in sure["checkpoint"]["detector"]
+    assert "logit, fake above 0" in wide["checkpoint"]["detector"]
+    assert sure["platforms"]["reddit"]["acc"] == wide["platforms"]["reddit"]["acc"] == 1.0
+
+
+@pytest.mark.parametrize("name", ["s.csv", "s.parquet", "no.csv"])
+def test_a_file_that_is_no_table_is_one_clear_line(picture_set, tmp_path, name):
+    if name != "no.csv":
+        (tmp_path / name).write_bytes(b"\xff\xfe\x00nothing")
+
+    with pytest.raises(InputError, match=r"cannot be read as|has columns"):
+        evaluate_scores(tmp_path / name, picture_set, draws=10)
 
 
 def test_corrupt_test_images_are_listed_and_one_class_gives_none(checkpoint, picture_set, tmp_path):

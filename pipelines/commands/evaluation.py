@@ -1,0 +1,154 @@
+"""Verbs that judge a detector: evaluate, calibrate, compare, matrix."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Device = Annotated[
+    str | None, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")
+]
+Draws = Annotated[int, typer.Option("--draws", min=100, metavar="N", help="Bootstrap draws.")]
+DrawSeed = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Of the draws.")]
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders or score files.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put the verbs on `app`."""
+    for verb in (evaluate, calibrate, compare, matrix):
+        app.command()(verb)
+
+
+def evaluate(
+    places: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[CKPT] DIR", help="A checkpoint or run (not with --scores), and the images."
+        ),
+    ],
+    scores: Annotated[
+        Path | None,
+        typer.Option("--scores", metavar="FILE", help="Another detector's: Parquet or CSV."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Where scores.parquet and report.html go; default: nowhere.",
+        ),
+    ] = None,
+    reencoded: Annotated[
+        bool,
+        typer.Option(
+            "--reencoded", help="Score again with every image in one format; twice the time."
+        ),
+    ] = False,
+    leaks: Annotated[
+        str,
+        typer.Option(
+            "--leaks", metavar="bytes|full|none", help="How to look for images learnt from."
+        ),
+    ] = "bytes",
+    trained_on: Annotated[
+        Path | None,
+        typer.Option("--trained-on", metavar="DIR", help="What it learnt from, if not recorded."),
+    ] = None,
+    draws: Draws = 1000,
+    seed: DrawSeed = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", metavar="N", help="Processes of --leaks full; default: per core."
+        ),
+    ] = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a detector per platform, with intervals.
+
+    Example: wildrf evaluate runs/v1 releases/v1 --out runs/v1/evaluation
+    """
+    from pipelines import detect
+    from pipelines import evaluation as verb
+    from pipelines.cli import show, working
+    from pipelines.engines import open_engine
+
+    root = verb.one_folder(places, scores)
+    looking = verb.looking_for(leaks, trained_on)
+    with open_engine("local", workers=workers) as engine, working() as progress:
+        if scores is not None:
+            result = verb.evaluate_table(
+                scores, root, out, looking=looking, draws=draws, seed=seed, engine=engine,
+                progress=progress,
+            )  # fmt: skip
+        else:
+            result = verb.evaluate_folder(
+                detect.checkpoint_of(places[0]), root, out, device, looking=looking,
+                reencoded=reencoded, draws=draws, seed=seed, engine=engine, progress=progress,
+            )  # fmt: skip
+    show(result, verb.evaluate_lines(result), as_json)
+
+
+def calibrate(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CKPT", help="A checkpoint file or a run folder.")
+    ],
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder with 0_real and 1_fake leaves.")
+    ],
+    rates: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--fpr", min=0.0001, max=0.5, metavar="R", help="A false positive rate to promise."
+        ),
+    ] = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Learn a temperature and thresholds from validation images.
+
+    They are left beside the checkpoint, and `wildrf evaluate` uses them.
+
+    Example: wildrf calibrate runs/v1 releases/v1 --fpr 0.01
+    """
+    from pipelines import detect
+    from pipelines import evaluation as verb
+    from pipelines.cli import show, working
+
+    with working() as progress:
+        result = verb.calibrate_folder(
+            detect.checkpoint_of(checkpoint), directory, device, rates or [0.01, 0.05], progress
+        )
+    show(result, verb.calibrate_lines(result), as_json)
+
+
+def compare(runs: Runs, draws: Draws = 1000, seed: DrawSeed = 0, as_json: Json = False) -> None:
+    """Compare detectors on the same images, each with the first.
+
+    Example: wildrf compare runs/v1 runs/v2
+    """
+    from pipelines import evaluation as verb
+    from pipelines.cli import show
+
+    result = verb.compare_runs(runs, draws=draws, seed=seed)
+    show(result, verb.compare_lines(result), as_json)
+
+
+def matrix(
+    runs: Runs,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="A page of it; default: none.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show how each run does on platforms it was not trained on.
+
+    Example: wildrf matrix runs/reddit runs/x
+    """
+    from pipelines import evaluation as verb
+    from pipelines.cli import show
+
+    result = verb.matrix_of(runs, report)
+    show(result, verb.matrix_lines(result), as_json)

@@ -1,0 +1,531 @@
+"""The verbs that judge a detector: evaluate, calibrate, compare, matrix.
+
+`train` measures; what it cannot know of an image (what its file is, whether the detector learnt from it)
+is found here, and the pages are written here.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from curate.leakage import find_leaks
+from curate.probe import examine_header
+from curate.survey import Surveyed
+from curate.work import Engine, Progress
+from pipelines.output import table
+from schemas.errors import InputError
+from schemas.labels import Split
+from schemas.policy import Policy
+from schemas.records import Image
+from train.data import Item, find_images
+from train.measure import Leaks
+from train.scores import ScoredSet, find_scores, read_manifest, read_scores
+from train.slices import ImageFacts
+
+LEARNT_FROM = (Split.TRAIN, Split.VAL)
+"""Val counts too: it chose the checkpoint."""
+
+TOP = "learnt-from/"
+"""Stands before the paths of training images, which may be called like test images."""
+
+
+WAYS = ("bytes", "full", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Looking:
+    """How leaks are looked for: `by` is bytes, full or none; `against` the training data, if named."""
+
+    by: str = "bytes"
+    against: Path | None = None
+
+
+def one_folder(places: Sequence[Path], scores: Path | None) -> Path:
+    """The folder to evaluate, after the checkpoint or without one.
+
+    Raises:
+        InputError: if there are too few or too many places.
+    """
+    expected = 1 if scores is not None else 2
+    if len(places) != expected:
+        wanted = "DIR alone beside --scores FILE" if scores is not None else "CKPT and DIR"
+        raise InputError(f"found {len(places)} places to evaluate; expected {wanted}; name those")
+    return places[-1]
+
+
+def looking_for(by: str, against: Path | None) -> Looking:
+    """How to look for leaks.
+
+    Raises:
+        InputError: if that way is not known.
+    """
+    if by not in WAYS:
+        raise InputError(f"--leaks is {by!r}; expected {', '.join(WAYS)}")
+    return Looking(by, against)
+
+
+def facts_of(root: Path) -> Callable[[ScoredSet], list[ImageFacts]]:
+    """A function that reads the file facts of scored images of `root`, and how sure their labels are."""
+
+    def read(scored: ScoredSet) -> list[ImageFacts]:
+        stated = read_manifest(root)
+        return [_facts(root / path, stated.get(path, {})) for path in scored.paths]
+
+    return read
+
+
+def _facts(path: Path, stated: Mapping[str, Any]) -> ImageFacts:
+    try:
+        image: Image | None = examine_header(path.read_bytes())
+    except OSError:
+        image = None
+    certainty = stated.get("agreement") if stated.get("votes") != 0 else None
+    if image is None:
+        return ImageFacts(certainty=certainty)
+    return ImageFacts(
+        format=image.format,
+        width=image.width or stated.get("width"),
+        height=image.height or stated.get("height"),
+        quality=image.jpeg_quality,
+        camera=image.camera_make is not None,
+        certainty=certainty,
+    )
+
+
+def leaks_of(
+    root: Path, checkpoint: Path | None, looking: Looking, engine: Engine, progress: Progress
+) -> Callable[[ScoredSet, Mapping[str, Any]], Leaks | None]:
+    """A function that finds which scored images of `root` the detector learnt from.
+
+    Raises:
+        InputError: when called, if the training data that was named cannot be read.
+    """
+
+    def find(scored: ScoredSet, told: Mapping[str, Any]) -> Leaks | None:
+        places, words = _training_data(root, checkpoint, looking)
+        learnt = [(p, items) for p in places if (items := _learnt_from(p, looking))]
+        if not learnt or looking.by == "none":
+            return None
+        if looking.by == "full":
+            return _full(scored, root, learnt, words, engine, progress)
+        return Leaks(
+            same_bytes(scored, root, [p / item.path for p, items in learnt for item in items]),
+            "same bytes; a picture that was saved again is not found by that",
+            words,
+        )
+
+    return find
+
+
+def _learnt_from(place: Path, looking: Looking) -> list[Item]:
+    """The images in `place` that were learnt from; none where only a record names it and it is empty.
+
+    Raises:
+        InputError: if the user named it and there are none.
+    """
+    try:
+        return [i for i in find_images(place) if i.split in LEARNT_FROM or i.split is None]
+    except InputError:
+        if looking.against is not None:
+            raise
+        return []
+
+
+def _training_data(root: Path, checkpoint: Path | None, looking: Looking) -> tuple[list[Path], str]:
+    """Where the images lie that the detector learnt from, and who says so; nowhere if nobody does."""
+    if looking.against is not None:
+        return [looking.against], f"{looking.against.name}, as named"
+    stated = [place for place in recorded_roots(checkpoint) if place.is_dir()]
+    if stated:
+        names = ", ".join(place.name for place in stated)
+        return stated, f"train and val of {names}, as the run's record says"
+    if (root / "train").is_dir():
+        words = (
+            f"train and val of {root.name}, beside the test images (taken for what it learnt from)"
+        )
+        return [root], words
+    return [], ""
+
+
+def recorded_roots(checkpoint: Path | None) -> list[Path]:
+    """The folders that the record beside a checkpoint says it was trained on."""
+    if checkpoint is None:
+        return []
+    try:
+        data = json.loads(checkpoint.with_name("config.json").read_bytes())["data"]
+        sources = [source.get("root") for source in data.get("sources", [])]
+        return [Path(place) for place in sources or [data.get("root")] if place]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+def same_bytes(scored: ScoredSet, root: Path, files: Sequence[Path]) -> dict[str, str]:
+    """Scored images whose very bytes are those of one of `files`.
+
+    Only files as long as a scored one are read, so that it takes no time where there is no leak.
+    """
+    lengths = {(root / path).stat().st_size for path in scored.paths}
+    alike = [file for file in files if file.stat().st_size in lengths]
+    learnt = {hashlib.sha256(file.read_bytes()).hexdigest() for file in alike}
+    return {
+        path: "same-bytes"
+        for path, digest in zip(scored.paths, scored.digests, strict=True)
+        if digest in learnt
+    }
+
+
+def _full(
+    scored: ScoredSet,
+    root: Path,
+    learnt: Sequence[tuple[Path, Sequence[Item]]],
+    words: str,
+    engine: Engine,
+    progress: Progress,
+) -> Leaks:
+    """Every kind of leak that `wildrf check` knows, between what was learnt from and the scored."""
+    from pipelines.judge import survey_folder
+
+    surveyed = survey_folder(root, engine, progress).items
+    tested = set(scored.paths)
+    rows = [_as(row, Split.TEST, "") for row in surveyed if row.path in tested]
+    for n, (place, items) in enumerate(learnt):
+        own = place.resolve() == root.resolve()
+        others = surveyed if own else survey_folder(place, engine, progress).items
+        known = {item.path for item in items}
+        rows += [_as(row, Split.TRAIN, f"{TOP}{n}/") for row in others if row.path in known]
+    found: dict[str, str] = {}
+    for leak in find_leaks(rows, distance_bits=Policy(name="folder").dedupe.distance_bits):
+        sides = sorted((leak.a, leak.b), key=lambda path: path.startswith(TOP))
+        if sides[1].startswith(TOP) and not sides[0].startswith(TOP):
+            found.setdefault(sides[0], leak.kind)
+    return Leaks(found, "every kind of copy, group, author and post that wildrf check knows", words)
+
+
+def _as(row: Surveyed, split: Split, top: str) -> Surveyed:
+    """`row` as if it were in `split`, under a path of its own."""
+    placement = replace(row.placement, split=split) if row.placement else None
+    return replace(row, path=f"{top}{row.path}", placement=placement)
+
+
+def evaluate_folder(
+    checkpoint: Path,
+    root: Path,
+    out: Path | None,
+    device: str | None,
+    *,
+    looking: Looking | None = None,
+    reencoded: bool = False,
+    draws: int | None = None,
+    seed: int = 0,
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+    simulated: bool = False,
+) -> dict[str, Any]:
+    """A checkpoint's numbers on a folder; with `out`, its scores, metrics and page go there."""
+    from curate.work import Serial, Silent
+    from train.evaluate import Known, evaluate
+    from train.resampling import DRAWS
+
+    if out is not None:
+        _keep_run(out)
+    progress = progress or Silent()
+    find = leaks_of(root, checkpoint, looking or Looking(), engine or Serial(), progress)
+    result = evaluate(
+        checkpoint,
+        root,
+        out=out,
+        device=device or "auto",
+        draws=draws or DRAWS,
+        seed=seed,
+        on_image=_telling(progress),
+        known=Known(facts_of(root), find),
+        reencoded=reencoded,
+    )
+    return _with_page(result, out, checkpoint.parent, simulated)
+
+
+def evaluate_table(
+    scores: Path,
+    root: Path,
+    out: Path | None,
+    *,
+    looking: Looking | None = None,
+    draws: int | None = None,
+    seed: int = 0,
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """The numbers of another detector, by its scores of the images in a folder."""
+    from curate.work import Serial, Silent
+    from train.evaluate import Known, evaluate_scores
+    from train.resampling import DRAWS
+
+    find = leaks_of(root, None, looking or Looking(), engine or Serial(), progress or Silent())
+    known = Known(facts_of(root), find)
+    result = evaluate_scores(scores, root, out=out, draws=draws or DRAWS, seed=seed, known=known)
+    return _with_page(result, out, None, False)
+
+
+def _keep_run(out: Path) -> None:
+    """Refuse to write over what a training left.
+
+    Raises:
+        InputError: if `out` is the folder of a training run.
+    """
+    if (out / "checkpoint.pt").exists():
+        raise InputError(
+            f"{out} is the folder of a training run, whose validation scores would be lost; expected "
+            f"another; use --out {out}/evaluation"
+        )
+
+
+def _telling(progress: Progress) -> Callable[[int, int], None]:
+    def tell(done: int, total: int) -> None:
+        if done == 1:
+            progress.start("score", total)
+        progress.advance(1)
+
+    return tell
+
+
+def _with_page(
+    result: dict[str, Any], out: Path | None, run: Path | None, simulated: bool
+) -> dict[str, Any]:
+    if out is None:
+        return {**result, "report": None}
+    from pipelines.report.evaluation import write_evaluation_page
+
+    page = write_evaluation_page(result, out, run=run, simulated=simulated)
+    return {**result, "report": str(page)}
+
+
+def calibrate_folder(
+    checkpoint: Path,
+    root: Path,
+    device: str | None,
+    rates: Sequence[float],
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """A temperature and thresholds for a checkpoint, left beside it."""
+    from curate.work import Silent
+    from train.evaluate import calibrate_checkpoint
+
+    calibration, place = calibrate_checkpoint(
+        checkpoint,
+        root,
+        device=device or "auto",
+        rates=rates,
+        on_image=_telling(progress or Silent()),
+    )
+    return {**calibration.to_dict(), "path": str(place)}
+
+
+def compare_runs(
+    paths: Sequence[Path], *, draws: int | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """Each run or score file against the first."""
+    from train.compare import compare
+    from train.resampling import DRAWS
+
+    return compare(_named(paths, read_scores), draws=draws or DRAWS, seed=seed)
+
+
+def _named(paths: Sequence[Path], read: Callable[[Path], Any]) -> dict[str, Any]:
+    """What `read` makes of each path, by the shortest ending of the path that tells it from the others."""
+    for depth in range(1, max((len(path.absolute().parts) for path in paths), default=1) + 1):
+        names = ["/".join(path.absolute().parts[-depth:]) for path in paths]
+        if len(set(names)) == len(paths):
+            return {name: read(path) for name, path in zip(names, paths, strict=True)}
+    twice = next(path for path in paths if list(paths).count(path) > 1)
+    raise InputError(f"{twice} is named twice; expected different runs; name each once")
+
+
+def matrix_of(paths: Sequence[Path], out: Path | None) -> dict[str, Any]:
+    """Runs against test platforms; with `out`, as a page too."""
+    from train.compare import matrix
+
+    result = matrix(_named(paths, _judged))
+    if out is None:
+        return {**result, "report": None}
+    from pipelines.report.evaluation import write_matrix_page
+
+    return {**result, "report": str(write_matrix_page(result, out))}
+
+
+def _judged(path: Path) -> tuple[list[str], dict[str, Any]]:
+    """The platforms a run was trained on, and its evaluation."""
+    file = find_scores(path).with_name("metrics.json")
+    try:
+        result = json.loads(file.read_bytes())
+        if "platforms" not in result:
+            raise ValueError
+    except (OSError, ValueError):
+        raise InputError(
+            f"{path} has no evaluation; expected what `wildrf evaluate {path} DIR --out "
+            f"{path}/evaluation` writes; evaluate it first"
+        ) from None
+    checkpoint = Path(result["checkpoint"]["path"])
+    places = recorded_roots(checkpoint) or recorded_roots(path / "checkpoint.pt")
+    return sorted({name for place in places for name in trained_on(place)}), result
+
+
+def trained_on(root: Path) -> list[str]:
+    """The platforms of the training images in `root`: as its manifest, or its folders, tell."""
+    if not root.is_dir():
+        return []
+    stated = read_manifest(root)
+    named = {
+        row["platform"]
+        for row in stated.values()
+        if row.get("split") == Split.TRAIN and row.get("platform")
+    }
+    if named:
+        return sorted(named)
+    items = find_images(root)
+    return sorted(
+        {i.platform.split("/")[0] for i in items if i.split is Split.TRAIN and i.platform}
+    )
+
+
+SHOWN = ("acc", "ap", "auc")
+
+
+def evaluate_lines(result: dict[str, Any]) -> list[str]:
+    """The table per platform and the mean; then what qualifies it, a line each."""
+    calibrated = result["calibration"] is not None
+    names = ["acc", *(["acc_calibrated"] if calibrated else []), "ap", "auc"]
+    rows = [
+        [name, str(p["n"]), *(with_interval(p, key) for key in names)]
+        for name, p in result["platforms"].items()
+    ]
+    rows.append(["mean", "", *(with_interval(result["mean"], key) for key in names)])
+    header = {"acc": "ACC", "acc_calibrated": "ACC calibrated", "ap": "AP", "auc": "AUC"}
+    return [*table(rows, ["platform", "n", *(header[key] for key in names)]), *_notes(result)]
+
+
+def _notes(result: Mapping[str, Any]) -> list[str]:
+    groups = result["groups"]
+    return [
+        f"intervals: 95 %, {groups['n']} groups of {groups['images']} images ({groups['source']})",
+        *_gap_note("with file facts matched", result["matched"]),
+        *_gap_note("re-encoded to one format", result["rescored"]),
+        *_leak_note(result["leaks"]),
+        *(
+            f"{row['platform']}: {number(row['fpr'])} of {row['n_real']} reals are above the threshold "
+            f"that promised {row['rate']:g}: they are unlike those of the calibration"
+            for row in result["promises"]
+            if not row["kept"]
+        ),
+        *([f"skipped {len(result['skipped'])} files"] if result["skipped"] else []),
+        *([f"report: {result['report']}"] if result.get("report") else []),
+    ]
+
+
+def _gap_note(words: str, part: Mapping[str, Any] | None) -> list[str]:
+    if part is None:
+        return []
+    if part["mean"] is None:
+        return [f"{words}: the classes share too few file facts to measure anything"]
+    gap = (part["gap"] or {}).get("ap")
+    moved = f" ({_signed(gap)})" if gap else ""
+    return [f"{words}: AP {number(part['mean']['ap'])}{moved}"]
+
+
+def _leak_note(leaks: Mapping[str, Any] | None) -> list[str]:
+    if leaks is None:
+        return ["leaks: not looked for, as it is not known what the detector learnt from"]
+    if not leaks["n"]:
+        return [f"leaks: none by {leaks['how']}"]
+    if leaks["without"] is None:
+        return [
+            f"leaks: {leaks['n']} images are also in {leaks['against']}; nothing is left without them"
+        ]
+    gap = leaks["gap"]["ap"]
+    moved = f" ({_signed(gap)})" if gap else ""
+    mean = number(leaks["without"]["mean"]["ap"])
+    return [
+        f"leaks: {leaks['n']} images are also in {leaks['against']}; AP without them {mean}{moved}"
+    ]
+
+
+def _signed(gap: Mapping[str, Any]) -> str:
+    ends = f" [{gap['ci'][0]:+.3f}, {gap['ci'][1]:+.3f}]" if gap["ci"] else ""
+    return f"{gap['difference']:+.3f}{ends}"
+
+
+def number(value: float | None) -> str:
+    """Three digits, or a dash."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def with_interval(values: Mapping[str, Any], key: str) -> str:
+    """A metric with its interval, such as ``0.917 [0.889, 0.938]``."""
+    ends = values["ci"].get(key)
+    return number(values[key]) + (f" [{number(ends[0])}, {number(ends[1])}]" if ends else "")
+
+
+def calibrate_lines(result: Mapping[str, Any]) -> list[str]:
+    """What was found, and what it promises."""
+    before, after = result["before"], result["after"]
+    return [
+        f"on {result['n_real']} real and {result['n_fake']} fake images ({result['data']['images']})",
+        f"temperature {result['temperature']:.3f}: ECE {number(before['ece'])} -> "
+        f"{number(after['ece'])}, Brier {number(before['brier'])} -> {number(after['brier'])}",
+        f"threshold (logit) {result['threshold']:.3f}: balanced accuracy "
+        f"{number(before['balanced_acc'])} -> {number(after['balanced_acc'])}",
+        *(_promise(row) for row in result["conformal"]),
+        f"written: {result['path']}",
+    ]
+
+
+def _promise(row: Mapping[str, Any]) -> str:
+    if row["threshold"] is None:
+        return (
+            f"at most {row['rate']:g} of new reals called fake: takes {row['needs']} real images, "
+            f"there are {row['n_real']}"
+        )
+    return (
+        f"at most {row['rate']:g} of new reals called fake: threshold (logit) {row['threshold']:.3f} "
+        f"(n={row['n_real']}; with 95 % confidence at most {row['rate_bound']:.3f} for this very set)"
+    )
+
+
+def compare_lines(result: Mapping[str, Any]) -> list[str]:
+    """A table per pair."""
+    lines = []
+    for pair in result["comparisons"]:
+        rows = [
+            [part, *(_signed(found[key]) if found[key] else "-" for key in SHOWN)]
+            for part, found in pair["parts"].items()
+        ]
+        told = pair["mcnemar"]
+        lines += [
+            f"{pair['b']} less {pair['a']} on {result['images']['n']} images:",
+            *table(rows, ["platform", "ACC", "AP", "AUC"]),
+            f"McNemar: {told['only_a']} only {pair['a']} gets right, {told['only_b']} only "
+            f"{pair['b']}; p = {told['p']:.3g}",
+        ]
+    return lines
+
+
+def matrix_lines(result: Mapping[str, Any]) -> list[str]:
+    """AP of every run on every platform; platforms it was trained on are marked."""
+    rows = [
+        [
+            row["name"],
+            ", ".join(row["trained_on"]) or "not known",
+            *(_cell(row["cells"].get(p)) for p in result["platforms"]),
+            number(row["mean"]["ap"]),
+            number(row["unseen"]["ap"] if row["unseen"] else None),
+        ]
+        for row in result["rows"]
+    ]
+    header = ["AP of", "trained on", *result["platforms"], "mean", "unseen"]
+    return [*table(rows, header), "* seen in training"]
+
+
+def _cell(cell: Mapping[str, Any] | None) -> str:
+    return "" if cell is None else with_interval(cell, "ap") + ("*" if cell["seen"] else "")

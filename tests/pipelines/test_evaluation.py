@@ -1,0 +1,422 @@
+"""The verbs that judge a detector, on a real folder with a real checkpoint, and their page in a browser."""
+
+import json
+import shutil
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipelines import evaluation
+from pipelines.report import plots
+from pipelines.report.evaluation import (
+    open_questions,
+    stress_section,
+    warnings_of,
+    write_evaluation_page,
+)
+from schemas.errors import InputError
+from schemas.policy import TrainPolicy
+
+HOSTILE = "<img src=x onerror=alert(1)>&.png"
+LEAKED = "test/x/0_real/leaked.png"
+
+
+def picture(rng, label, side=64):
+    """Reals are smooth; fakes carry a grid."""
+    smooth = rng.integers(60, 200, (4, 4, 3), dtype=np.uint8)
+    image = Image.fromarray(smooth).resize((side, side), Image.Resampling.BICUBIC)
+    noise = rng.normal(0, 14, (side, side, 3))
+    if label:
+        noise = noise[::2, ::2].repeat(2, axis=0).repeat(2, axis=1)
+    return Image.fromarray((np.asarray(image) + noise).clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Train, val, and two platforms; one test image is a copy of a training image, one is broken."""
+    root = tmp_path_factory.mktemp("set")
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 24), ("val", 24), ("test/reddit", 24), ("test/x", 6)):
+        for label, leaf in enumerate(("0_real", "1_fake")):
+            place = root / part / leaf
+            place.mkdir(parents=True)
+            for k in range(count):
+                picture(rng, label).save(place / f"{part.replace('/', '-')}-{label}-{k}.png")
+    shutil.copy(root / "train/0_real/train-0-3.png", root / LEAKED)
+    picture(rng, 0).save(root / "test/x/0_real" / HOSTILE)
+    (root / "test/x/1_fake/broken.png").write_bytes(b"broken")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(folder, tmp_path_factory):
+    """A trained, calibrated and evaluated run."""
+    from train.training import train_detector
+
+    out = tmp_path_factory.mktemp("runs") / "first"
+    recipe = TrainPolicy(
+        detector="tiny-ladeda", size=64, crop=48, batch=8, epochs=6, representation="NPR",
+        learning_rate=1e-2, workers=2, device="cpu", precision="float32",
+    )  # fmt: skip
+    train_detector(folder, out, recipe)
+    evaluation.calibrate_folder(out / "checkpoint.pt", folder, "cpu", [0.01, 0.05])
+    (out / "explain/maps").mkdir(parents=True)
+    picture(np.random.default_rng(1), 1).save(out / "explain/maps/one.png")
+    factor = {"name": "format", "rows": [{**STRESSED, "name": "exchanged"}]}
+    caught = {"exposed": True, "verdict": "This detector reads the <format>.", "factors": [factor]}
+    stress = {
+        "tests": {
+            "jpeg": {"title": "JPEG <b>quality</b>", "rows": [STRESSED]},
+            "counterfactuals": {"title": "Counterfactuals", **caught},
+        }
+    }
+    (out / "stress.json").write_text(json.dumps(stress))
+    evaluation.evaluate_folder(
+        out / "checkpoint.pt", folder, out / "evaluation", "cpu", draws=100, reencoded=True
+    )
+    return out
+
+
+STRESSED = {
+    "name": "quality <30>",
+    "n": 48,
+    "auc": {"value": 0.71, "low": 0.6, "high": 0.8},
+    "auc_change": {"value": -0.2, "low": -0.3, "high": -0.1},
+}
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    return (run / "evaluation/report.html").read_text(encoding="utf-8")
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_a_copy_in_the_training_data_is_found_by_its_bytes_and_left_out(run):
+    found = json.loads((run / "evaluation/metrics.json").read_text())["leaks"]
+
+    assert found["images"] == [{"path": LEAKED, "kind": "same-bytes"}]
+    assert found["without"]["platforms"]["x"]["n"] == 13
+    assert "as the run's record says" in found["against"]
+
+
+def test_a_copy_that_was_saved_again_takes_the_full_search(run, folder, tmp_path):
+    root = tmp_path / "set"
+    shutil.copytree(folder / "test/reddit", root / "test/reddit")
+    copy = root / "test/reddit/0_real/again.jpg"
+    rng = np.random.default_rng(5)
+    scene = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    original = Image.fromarray(scene).resize((256, 256), Image.Resampling.BICUBIC)
+    (tmp_path / "learnt/train/0_real").mkdir(parents=True)
+    original.save(tmp_path / "learnt/train/0_real/one.png")
+    original.save(copy, quality=80)
+
+    leaks = {
+        by: evaluation.evaluate_folder(
+            run / "checkpoint.pt", root, None, "cpu", draws=100,
+            looking=evaluation.Looking(by, tmp_path / "learnt"),
+        )["leaks"]
+        for by in ("bytes", "full")
+    }  # fmt: skip
+
+    assert leaks["bytes"]["n"] == 0
+    assert leaks["full"]["images"] == [{"path": "test/reddit/0_real/again.jpg", "kind": "near"}]
+    assert "learnt, as named" in leaks["full"]["against"]
+
+
+def test_where_nobody_says_what_was_learnt_from_leaks_are_not_said_to_be_none(
+    folder, run, tmp_path
+):
+    shutil.copy(run / "checkpoint.pt", tmp_path / "alone.pt")
+    shutil.copytree(folder / "test", tmp_path / "set/test")
+
+    found = evaluation.evaluate_folder(
+        tmp_path / "alone.pt", tmp_path / "set", None, "cpu", draws=100
+    )
+
+    assert found["leaks"] is None
+    assert any("not known what the detector learnt from" in x for x in evaluation._notes(found))
+    assert any("Whether test images were learnt from" in q for q in open_questions(found))
+
+
+def test_training_data_that_is_gone_stops_no_evaluation_unless_it_was_named(folder, run, tmp_path):
+    (tmp_path / "run").mkdir()
+    shutil.copy(run / "checkpoint.pt", tmp_path / "run")
+    record = {"data": {"root": str(tmp_path / "emptied")}}
+    (tmp_path / "run/config.json").write_text(json.dumps(record))
+    (tmp_path / "emptied").mkdir()
+    shutil.copytree(folder / "test", tmp_path / "set/test")
+    checkpoint, root = tmp_path / "run/checkpoint.pt", tmp_path / "set"
+
+    found = evaluation.evaluate_folder(checkpoint, root, None, "cpu", draws=100)
+
+    assert found["leaks"] is None
+    with pytest.raises(InputError, match="holds no image"):
+        evaluation.evaluate_folder(
+            checkpoint, root, None, "cpu", draws=100,
+            looking=evaluation.Looking("bytes", tmp_path / "emptied"),
+        )  # fmt: skip
+
+
+def test_a_set_without_splits_that_was_learnt_from_is_all_leak(folder, run, tmp_path):
+    flat = tmp_path / "flat"
+    shutil.copytree(folder / "train", flat)
+
+    found = evaluation.evaluate_folder(
+        run / "checkpoint.pt", flat, None, "cpu", draws=100,
+        looking=evaluation.Looking("bytes", folder),
+    )  # fmt: skip
+
+    assert found["leaks"]["n"] == 48
+    assert found["leaks"]["without"] is None
+
+
+def test_file_facts_and_label_certainty_are_read_from_header_and_manifest(tmp_path):
+    from train.scores import ONE_EACH, ScoredSet
+
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    Image.new("RGB", (90, 40)).save(tmp_path / "a.jpg", quality=82, exif=exif)
+    Image.new("RGB", (30, 30)).save(tmp_path / "b.png")
+    rows = [{"path": "a.jpg", "agreement": 0.75, "votes": 4}, {"path": "b.png", "votes": 0}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "manifest.parquet")
+    paths = ("a.jpg", "b.png")
+    scored = ScoredSet(
+        paths, paths, ("all",) * 2, np.array([0, 1]), np.zeros(2), (None,) * 2, ONE_EACH, {}
+    )
+
+    one, other = evaluation.facts_of(tmp_path)(scored)
+
+    assert (one.format, one.width, one.height, one.quality) == ("JPEG", 90, 40, 82)
+    assert (one.camera, one.certainty) == (True, 0.75)
+    assert (other.format, other.quality, other.camera, other.certainty) == (
+        "PNG", None, False, None,
+    )  # fmt: skip
+
+
+def test_the_page_shows_every_part_of_an_evaluation(page):
+    for words in (
+        "Platform by platform", "Ranking", "ACC calibrated", "TPR, 1% FPR", "ECE calibrated",
+        "File facts matched", "Re-encoded to one format", "Leaks", "Reliability", "DET",
+        "Thresholds with a promise", "Training", "Stress tests", "Heat maps",
+        "What this cannot tell", "broken.png", "Read these numbers with care",
+    ):  # fmt: skip
+        assert words in page
+    assert "quality &lt;30&gt;" in page
+    assert "0.710 [0.600, 0.800]" in page
+    assert "format: exchanged" in page
+    assert "This detector reads the &lt;format&gt;." in page[: page.index("Platform by platform")]
+    assert "heat map one" in page
+
+
+def test_a_page_asks_nothing_of_the_network_runs_no_script_and_escapes_names(page):
+    parser = Tags()
+    parser.feed(page)
+    sources = [
+        v for _, a in parser.tags for k, v in a.items() if k in ("src", "href", "xlink:href")
+    ]
+
+    assert sources
+    assert all(source.startswith(("data:", "#")) for source in sources)
+    assert "script" not in {tag for tag, _ in parser.tags}
+    assert not any(name.startswith("on") for _, a in parser.tags for name in a)
+    assert "<img src=x" not in page
+    assert "<b>quality" not in page
+
+
+def test_no_place_of_this_machine_is_on_the_page(page, folder, run):
+    assert str(folder) not in page
+    assert str(run) not in page
+
+
+def test_the_same_evaluation_gives_the_same_page(run, page, tmp_path):
+    result = json.loads((run / "evaluation/metrics.json").read_text())
+
+    again = write_evaluation_page(result, run / "evaluation", run=run).read_text()
+
+    assert again == page
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1200])
+def test_the_page_opens_in_a_real_browser_without_a_complaint(run, browser, scheme, width):
+    tab = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
+    said = []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("request", lambda request: said.append(request.url))
+
+    tab.goto((run / "evaluation/report.html").as_uri())
+
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert [s for s in said if not s.startswith(("file:", "data:"))] == []
+    tab.close()
+
+
+def test_a_run_without_stress_tests_has_no_such_section(tmp_path):
+    assert stress_section([tmp_path]) is None
+    (tmp_path / "stress.json").write_text("not json")
+    assert stress_section([tmp_path]) is None
+
+
+def test_numbers_that_the_file_may_explain_are_warned_of():
+    result = {
+        "platforms": {"x": {"n_real": 60, "n_fake": 60}},
+        "matched": {
+            "platforms": {"x": {"too_few": True, "n_matched": 0.0, "n_of": 120}},
+            "gap": None,
+        },
+        "rescored": {"gap": {"auc": {"difference": -0.2, "ci": [-0.3, -0.1]}}},
+        "leaks": {"n": 2, "against": "train"},
+        "promises": [{"platform": "x", "fpr": 0.3, "rate": 0.01, "kept": False}],
+    }
+
+    told = " ".join(warnings_of(result))
+
+    assert "x: only 0 of 120 images" in told
+    assert "-0.200 [-0.300, -0.100]" in told
+    assert "2 test images are also in train" in told
+    assert "30.0% of the reals lie above the threshold that promised 1.0%" in told
+
+
+def test_runs_are_compared_and_other_images_refused(wildrf, run, folder, tmp_path):
+    scores = pq.read_table(run / "evaluation/scores.parquet")
+    better = scores.set_column(
+        scores.column_names.index("logit"), "logit",
+        pa.array([4.0 * y - 2 for y in scores["label"].to_pylist()]),
+    )  # fmt: skip
+    pq.write_table(better, tmp_path / "best.parquet")
+    pq.write_table(scores.slice(3), tmp_path / "fewer.parquet")
+
+    answer = wildrf("compare", run, tmp_path / "best.parquet", "--json")
+    refused = wildrf("compare", run, tmp_path / "fewer.parquet")
+
+    found = json.loads(answer.out)["comparisons"][0]
+    assert (found["a"], found["b"]) == ("first", "best.parquet")
+    assert set(found["parts"]) == {"reddit", "x", "mean"}
+    assert found["parts"]["mean"]["acc"]["b"] == 1.0
+    assert found["mcnemar"]["only_a"] == 0
+    assert refused.code == 2
+    assert "about different images" in refused.err
+
+
+def test_scores_of_another_detector_take_a_file_and_a_folder(wildrf, run, folder, tmp_path):
+    scores = pq.read_table(run / "evaluation/scores.parquet").select(["path", "score"])
+    (tmp_path / "set").mkdir()
+    shutil.copytree(folder / "test/reddit", tmp_path / "set/test/reddit")
+    kept = [p.startswith("test/reddit/") for p in scores["path"].to_pylist()]
+    pq.write_table(scores.filter(pa.array(kept)), tmp_path / "s.parquet")
+
+    answer = wildrf(
+        "evaluate", "--scores", tmp_path / "s.parquet", tmp_path / "set", "--out",
+        tmp_path / "out", "--draws", 100, "--json",
+    )  # fmt: skip
+    misused = wildrf("evaluate", "--scores", tmp_path / "s.parquet", run, tmp_path / "set")
+    alone = wildrf("evaluate", tmp_path / "set")
+
+    found = json.loads(answer.out)
+    assert found["platforms"]["reddit"]["n"] == 48
+    assert Path(found["report"]).is_file()
+    assert misused.code == alone.code == 2
+    assert "expected DIR alone beside --scores FILE" in misused.err
+    assert "expected CKPT and DIR" in alone.err
+
+
+def test_calibrate_says_what_it_promises_and_leaves_it_beside_the_checkpoint(
+    wildrf, run, folder, tmp_path
+):
+    shutil.copy(run / "checkpoint.pt", tmp_path / "own.pt")
+
+    told = wildrf("calibrate", tmp_path / "own.pt", folder, "--fpr", 0.1, "--device", "cpu")
+    found = json.loads(
+        wildrf("calibrate", tmp_path / "own.pt", folder, "--device", "cpu", "--json").out
+    )
+
+    assert "at most 0.1 of new reals called fake: threshold" in told.err
+    assert Path(found["path"]) == tmp_path / "own.calibration.json"
+    assert [row["rate"] for row in found["conformal"]] == [0.01, 0.05]
+    assert found["conformal"][0] == {
+        "rate": 0.01, "threshold": None, "n_real": 24, "needs": 99, "rate_bound": None,
+    }  # fmt: skip
+
+
+def test_a_matrix_marks_the_platform_a_run_was_trained_on(wildrf, run, folder, tmp_path):
+    other = tmp_path / "second"
+    shutil.copytree(run, other)
+    learnt = tmp_path / "nested"
+    shutil.copytree(folder / "train/0_real", learnt / "train/x/0_real")
+    shutil.copytree(folder / "train/1_fake", learnt / "train/x/1_fake")
+    record = json.loads((run / "config.json").read_text())
+    record["data"] = {"root": str(learnt)}
+    (other / "config.json").write_text(json.dumps(record))
+    judged = json.loads((other / "evaluation/metrics.json").read_text())
+    judged["checkpoint"]["path"] = str(other / "checkpoint.pt")
+    (other / "evaluation/metrics.json").write_text(json.dumps(judged))
+
+    answer = wildrf("matrix", run, other, "--report", tmp_path / "matrix.html", "--json")
+
+    found = json.loads(answer.out)
+    assert found["platforms"] == ["reddit", "x"]
+    first, second = found["rows"]
+    assert (first["trained_on"], second["trained_on"]) == ([], ["x"])
+    assert second["cells"]["x"]["seen"]
+    assert second["unseen"]["ap"] == second["cells"]["reddit"]["ap"]
+    assert "color-mix" in (tmp_path / "matrix.html").read_text()
+
+
+@pytest.mark.parametrize("verb", ["compare", "matrix"])
+def test_a_folder_without_an_evaluation_is_one_clear_line(wildrf, tmp_path, verb):
+    answer = wildrf(verb, tmp_path, tmp_path / "no")
+
+    assert answer.code == 2
+    assert "holds no scores.parquet" in answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_a_way_to_look_for_leaks_that_is_not_known_is_refused(wildrf, run, folder):
+    answer = wildrf("evaluate", run, folder, "--leaks", "some")
+
+    assert answer.code == 2
+    assert "--leaks is 'some'; expected bytes, full, none" in answer.err
+
+
+def test_an_evaluation_does_not_take_the_place_of_a_training(wildrf, run, folder):
+    before = (run / "scores.parquet").read_bytes()
+
+    answer = wildrf("evaluate", run, folder, "--out", run)
+
+    assert answer.code == 2
+    assert "use --out" in answer.err
+    assert (run / "scores.parquet").read_bytes() == before
+
+
+CURVES = {"a": (np.array([0.0, 0.01, 0.2, 1.0]), np.array([0.0, 0.5, 0.9, 1.0]))}
+NEW_PLOTS = {
+    "rocs": lambda: plots.rocs(CURVES),
+    "det": lambda: plots.det(CURVES),
+    "reliability": lambda: plots.reliability(
+        {"as it is": [{"n": 3, "predicted": 0.2, "observed": 0.3}]}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NEW_PLOTS)
+def test_a_plot_is_one_svg_element_the_same_each_time(name):
+    svg = NEW_PLOTS[name]()
+
+    assert ET.fromstring(svg).tag.endswith("svg")
+    assert svg == NEW_PLOTS[name]()
+    assert plots.INK not in svg

@@ -1,0 +1,263 @@
+"""Slices, matched weights, leaks and the mean, on scores whose answer is known."""
+
+import json
+
+import numpy as np
+import pytest
+
+from train.measure import LEAST, Asked, Leaks, measure
+from train.scores import ONE_EACH, ScoredSet, tie
+from train.slices import (
+    UNKNOWN,
+    ImageFacts,
+    certainty_of,
+    matched_weights,
+    quality_of,
+    size_of,
+    slice_rows,
+)
+
+
+def scored(logits, labels, *, platforms=None, groups=None):
+    names = tuple(f"{k:04d}.jpg" for k in range(len(labels)))
+    return ScoredSet(
+        names, names, tuple(platforms or ["all"] * len(labels)), np.asarray(labels),
+        np.asarray(logits, float), tuple(groups or [None] * len(labels)), ONE_EACH, {},
+    )  # fmt: skip
+
+
+def jpeg(quality=90, side=600, **more):
+    return ImageFacts("JPEG", side, side // 2, quality, **more)
+
+
+PNG = ImageFacts("PNG", 1024, 1024)
+
+
+def format_reader(n=400, seed=0, honest=0.0):
+    """A detector of the format: reals are JPEG, nine fakes in ten PNG; it also sees `honest` of truth."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([0, 1], n)
+    png = np.concatenate([rng.random(n) < 0.1, rng.random(n) < 0.9])
+    logits = 3 * png - 1.5 + honest * labels + rng.normal(size=2 * n) * 0.5
+    facts = [PNG if one else jpeg() for one in png]
+    return scored(logits, labels), facts
+
+
+def test_a_detector_of_the_format_is_at_chance_once_the_files_are_matched():
+    images, facts = format_reader()
+
+    found = measure(images, Asked(facts=facts, draws=300))
+
+    native, matched = found["platforms"]["all"], found["matched"]["platforms"]["all"]
+    assert native["auc"] > 0.85
+    assert matched["ci"]["auc"][0] < 0.5 < matched["ci"]["auc"][1]
+    assert found["matched"]["gap"]["auc"]["ci"][1] < -0.2
+    assert matched["n_matched"] < matched["n_of"]
+
+
+def test_a_detector_of_the_picture_keeps_its_worth_when_the_files_are_matched():
+    images, facts = format_reader(honest=4.5)
+
+    found = measure(images, Asked(facts=facts, draws=300))
+
+    assert found["matched"]["platforms"]["all"]["auc"] > 0.95
+
+
+def test_matched_weights_leave_no_fact_that_tells_the_label():
+    images, facts = format_reader(50)
+    weights = matched_weights(facts, images.platforms, images.labels)
+
+    for value in ("PNG", "JPEG"):
+        rows = np.array([one.format == value for one in facts])
+        real, fake = (weights[rows & (images.labels == y)].sum() for y in (0, 1))
+        assert real == pytest.approx(fake)
+    assert weights.max() <= 1
+
+
+def test_classes_without_a_common_file_fact_have_nothing_to_match():
+    labels = np.repeat([0, 1], 50)
+    images = scored(labels * 2.0 - 1, labels)
+
+    found = measure(images, Asked(facts=[jpeg(95 if y else 80) for y in labels], draws=50))
+
+    assert found["matched"]["mean"] is None
+    assert found["matched"]["platforms"]["all"] == {
+        "n_matched": 0.0, "n_of": 100, "too_few": True,
+    }  # fmt: skip
+
+
+def test_matching_is_within_each_platform():
+    labels = np.tile([0, 1], 50)
+    platforms = ["x"] * 50 + ["reddit"] * 50
+    facts = [jpeg(80)] * 50 + [jpeg(80) if y else PNG for y in labels[50:]]
+
+    found = measure(scored(labels * 1.0, labels, platforms=platforms), Asked(facts=facts, draws=20))
+
+    told = found["matched"]["platforms"]
+    assert (told["x"]["n_matched"], told["reddit"]["n_matched"]) == (50, 0)
+
+
+def test_every_slice_has_n_and_too_few_stands_where_numbers_would_mean_nothing():
+    rng = np.random.default_rng(0)
+    labels = np.tile([0, 1], 100)
+    facts = [
+        jpeg(60 + (k % 2) * 30 if k < 180 else 99, camera=k < 100, certainty=1.0 if k % 4 else 0.7)
+        for k in range(200)
+    ]
+
+    found = measure(scored(rng.normal(labels), labels), Asked(facts=facts, draws=50))
+
+    rows = {(row["by"], row["value"]): row for row in found["slices"]}
+    assert sum(r["n"] for (by, _), r in rows.items() if by == "quality") == 200
+    few = rows["quality", "JPEG 95 to 100"]
+    assert few == {
+        "by": "quality", "value": "JPEG 95 to 100", "too_few": True, "n": 20, "n_real": 10,
+        "n_fake": 10,
+    }  # fmt: skip
+    assert rows["quality", "JPEG below 70"]["n_fake"] == 0
+    assert rows["quality", "JPEG below 70"]["auc"] is None
+    assert rows["quality", "JPEG below 70"]["acc"] is not None
+    whole = rows["camera", "camera named"]
+    assert (whole["n"], whole["n_real"]) == (100, 50)
+    assert whole["ci"]["auc"][0] < whole["auc"] < whole["ci"]["auc"][1]
+    assert ("certainty", "some disagreed") in rows
+    assert few["n_real"] < LEAST
+
+
+@pytest.mark.parametrize(
+    ("facts", "bins"),
+    [
+        (jpeg(69, 511), ("JPEG below 70", "below 512 px", UNKNOWN)),
+        (jpeg(70, 512, certainty=1.0), ("JPEG 70 to 84", "512 to 1023 px", "all agreed")),
+        (jpeg(95, 2048, certainty=0.5), ("JPEG 95 to 100", "2048 px and more", "some disagreed")),
+        (PNG, ("no JPEG", "1024 to 2047 px", UNKNOWN)),
+        (ImageFacts("JPEG"), (UNKNOWN, UNKNOWN, UNKNOWN)),
+        (ImageFacts(), (UNKNOWN, UNKNOWN, UNKNOWN)),
+    ],
+)
+def test_bins_begin_where_they_say(facts, bins):
+    assert (quality_of(facts), size_of(facts), certainty_of(facts)) == bins
+
+
+def test_a_fact_that_is_known_of_no_image_is_no_slice():
+    assert slice_rows([ImageFacts("PNG")] * 3, "camera") == {}
+    assert list(slice_rows([PNG, ImageFacts(), PNG], "format")) == ["PNG", UNKNOWN]
+
+
+def test_leaked_images_are_reported_with_and_without_and_the_gap_is_paired():
+    rng = np.random.default_rng(1)
+    labels = np.repeat([0, 1], 100)
+    known = np.arange(200) % 2 == 0  # learnt by heart
+    logits = np.where(known, 4 * labels - 2, rng.normal(size=200))
+    images = scored(logits, labels)
+    leaked = {images.paths[k]: "near" for k in np.flatnonzero(known)}
+
+    found = measure(images, Asked(leaks=Leaks(leaked, "hash", "train"), draws=300))
+
+    without = found["leaks"]["without"]["platforms"]["all"]
+    assert found["leaks"]["n"] == 100
+    assert without["n"] == 100
+    assert without["ci"]["auc"][0] < 0.5 < without["ci"]["auc"][1]
+    assert found["leaks"]["gap"]["auc"]["ci"][1] < 0
+
+
+def test_no_leak_and_not_looked_for_are_told_apart():
+    labels = np.repeat([0, 1], 10)
+    images = scored(labels * 1.0, labels)
+
+    none = measure(images, Asked(leaks=Leaks({}, "hash", "train"), draws=10))["leaks"]
+
+    assert none["n"] == 0
+    assert none["without"] is None
+    assert measure(images, Asked(draws=10))["leaks"] is None
+
+
+def test_a_set_that_was_learnt_as_a_whole_has_nothing_left():
+    labels = np.repeat([0, 1], 10)
+    images = scored(labels * 1.0, labels)
+    every = Leaks(dict.fromkeys(images.paths, "same-bytes"), "hash", "train")
+
+    found = measure(images, Asked(leaks=every, draws=10))["leaks"]
+
+    assert found["n"] == 20
+    assert found["without"] is None
+
+
+def test_a_gap_is_certain_only_where_nothing_was_changed():
+    labels = np.repeat([0, 1], 60)
+    images = scored(labels * 4.0 - 2, labels)
+    facts = [jpeg()] * 120
+
+    found = measure(images, Asked(facts=facts, rescored=labels * 2.0 - 1, draws=100))
+
+    assert found["matched"]["gap"]["auc"] == {"difference": 0.0, "ci": [0.0, 0.0]}
+    low, high = found["rescored"]["gap"]["auc"]["ci"]
+    assert low < -0.03
+    assert high > 0.03
+
+
+def test_the_mean_weighs_platforms_equally_and_is_known_better_than_each():
+    rng = np.random.default_rng(3)
+    labels = np.tile([0, 1], 300)
+    platforms = ["x"] * 100 + ["reddit"] * 500
+    found = measure(scored(rng.normal(labels), labels, platforms=platforms), Asked(draws=400))
+
+    mean, each = found["mean"], found["platforms"]
+    for name in ("acc", "ap", "auc", "eer", "brier", "ece"):
+        assert mean[name] == pytest.approx(np.mean([each[p][name] for p in each]))
+    assert mean["tpr_at_fpr"]["0.05"] == pytest.approx(
+        np.mean([each[p]["tpr_at_fpr"]["0.05"] for p in each])
+    )
+    spans = {p: np.ptp(each[p]["ci"]["auc"]) for p in each}
+    by_theory = np.sqrt(spans["x"] ** 2 + spans["reddit"] ** 2) / 2
+    assert np.ptp(mean["ci"]["auc"]) == pytest.approx(by_theory, rel=0.15)
+    json.dumps(found, allow_nan=False)
+
+
+def promised(scores, rate=0.1):
+    from train.calibration import calibrate
+
+    told = {"checkpoint": "a", "preprocessing": "b", "data": {}}
+    return calibrate(scores.logits, scores.labels, rates=[rate], **told)
+
+
+def test_a_promise_is_kept_on_images_like_those_of_the_calibration_and_seen_to_break_on_others():
+    rng = np.random.default_rng(4)
+    labels = np.tile([0, 1], 400)
+    calibration = promised(scored(rng.normal(2 * labels), labels))
+    shift = np.repeat([0.0, 1.5], 400)  # reals of the second platform look like fakes
+    test = scored(
+        rng.normal(2 * labels) + shift, labels, platforms=["alike"] * 400 + ["unlike"] * 400
+    )
+
+    alike, unlike = measure(test, Asked(calibration=calibration, draws=300))["promises"]
+
+    assert (alike["platform"], alike["kept"]) == ("alike", True)
+    assert alike["ci"][0] < 0.1 < alike["ci"][1]
+    assert (unlike["platform"], unlike["kept"]) == ("unlike", False)
+    assert unlike["fpr"] > 0.4
+    assert unlike["n_real"] == 200
+
+
+def test_images_tied_through_a_third_are_one_group():
+    rows = [
+        {"author": "a", "group_id": "1"},
+        {"author": "b", "group_id": "1"},
+        {"author": "b", "group_id": "2"},
+        {"author": "c", "group_id": None},
+        {},
+    ]
+
+    found = tie(rows, ["group_id", "author"])
+
+    assert found[0] == found[1] == found[2]
+    assert found[3] not in (found[0], None)
+    assert found[4] is None
+
+
+def test_a_post_number_means_nothing_on_another_platform():
+    rows = [{"post_id": "7", "platform": "x"}, {"post_id": "7", "platform": "reddit"}]
+
+    first, second = tie(rows, ["post_id"])
+
+    assert first != second

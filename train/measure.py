@@ -1,0 +1,298 @@
+"""Everything that is reported of scored images: platforms, their mean, slices, matched, without leaks.
+
+All of it is measured on one set of bootstrap draws, so that a gap (matched less native, without leaks
+less with them) is a paired difference with an interval of its own.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from train import metrics
+from train.calibration import Calibration
+from train.metrics import Floats
+from train.resampling import CONFIDENCE, DRAWS, Clusters, make_clusters
+from train.scores import ONE_EACH, ScoredSet
+from train.slices import MATCHED, SLICERS, ImageFacts, matched_weights, slice_rows
+from train.subsets import Plan
+
+LEAST = 20
+"""Images of a class below which a slice has no numbers: its interval would be as wide as the scale."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaks:
+    """Which of the images were learnt from, by path, and how that was found out.
+
+    `found` maps the path of a test image to the kind of its leak; `how` and `against` are words.
+    """
+
+    found: Mapping[str, str]
+    how: str
+    against: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is known beside the scores, and how to draw.
+
+    `facts` are in the order of the images; `rescored` holds logits (N,) of the same images in one
+    common format, and `rescored_as` says which.
+    """
+
+    calibration: Calibration | None = None
+    facts: Sequence[ImageFacts] = ()
+    leaks: Leaks | None = None
+    rescored: Floats | None = None
+    rescored_as: str = ""
+    draws: int = DRAWS
+    seed: int = 0
+
+
+def measure(scored: ScoredSet, asked: Asked) -> dict[str, Any]:
+    """Everything reported of `scored`.
+
+    Keys: platforms {p: report}, mean, groups {source, n, images, note}, calibration, promises [row],
+    slices [row], matched, rescored, leaks, bootstrap. A report has n, n_real, n_fake, n_groups, every
+    metric of `train.metrics.NAMES` (true positive rates under tpr_at_fpr), and ci with the ends of
+    each. A part that nothing is known for is None.
+    """
+    applied = asked.calibration.applied if asked.calibration else None
+    plan = Plan(scored, _clusters(scored), applied)
+    platforms = rows_by(scored.platforms)
+    for name, rows in platforms.items():
+        plan.add(f"platform/{name}", rows)
+    slices = _plan_slices(plan, asked)
+    matched = _plan_matched(plan, asked, platforms)
+    unleaked = _plan_unleaked(plan, asked, platforms)
+    if asked.rescored is not None:
+        for name, rows in platforms.items():
+            plan.add(f"rescored/{name}", rows, logits=asked.rescored)
+    promises = _plan_promises(plan, asked.calibration, platforms)
+    plan.draw(draws=asked.draws, seed=asked.seed)
+    keys = [f"platform/{name}" for name in platforms]
+    return {
+        "platforms": {name: plan.report(f"platform/{name}") for name in platforms},
+        "mean": plan.mean(keys),
+        "groups": _describe_groups(scored, plan.clusters),
+        "calibration": asked.calibration.to_dict() if asked.calibration else None,
+        "promises": [_promise(plan, *row) for row in promises],
+        "slices": [_slice(plan, *row) for row in slices],
+        "matched": _matched(plan, platforms, matched) if matched is not None else None,
+        "rescored": _rescored(plan, asked.rescored_as, platforms)
+        if asked.rescored is not None
+        else None,
+        "leaks": _leaks(plan, asked.leaks, platforms, unleaked) if asked.leaks else None,
+        "bootstrap": {"draws": asked.draws, "seed": asked.seed, "confidence": CONFIDENCE},
+    }
+
+
+def _clusters(scored: ScoredSet) -> Clusters:
+    return make_clusters(
+        scored.groups, list(zip(scored.platforms, scored.labels.tolist(), strict=True))
+    )
+
+
+def rows_by(names: Sequence[str]) -> dict[str, NDArray[np.intp]]:
+    """The rows of each name, in the order of the names."""
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, name in enumerate(names):
+        rows[name].append(row)
+    return {name: np.array(rows[name], dtype=np.intp) for name in sorted(rows)}
+
+
+def _describe_groups(scored: ScoredSet, clusters: Clusters) -> dict[str, Any]:
+    alone = scored.grouping == ONE_EACH
+    return {
+        "source": scored.grouping,
+        "n": clusters.count,
+        "images": len(scored),
+        "note": "no groups are known: images are taken as independent, which copies or one author "
+        "with many of them would make too narrow"
+        if alone
+        else "images of one group are drawn together",
+    }
+
+
+def _plan_promises(
+    plan: Plan, calibration: Calibration | None, platforms: Mapping[str, NDArray[np.intp]]
+) -> list[tuple[float, float, str]]:
+    """Rate, threshold and platform of every promise of the calibration that can be looked at here."""
+    found = []
+    for row in calibration.conformal if calibration else ():
+        for name, rows in platforms.items():
+            reals = rows[plan.scored.labels[rows] == 0]
+            if row.threshold is not None and len(reals) >= LEAST:
+                at = metrics.Calibrated(1.0, row.threshold)
+                plan.add(f"promise/{row.rate:g}/{name}", reals, calibrated=at)
+                found.append((row.rate, row.threshold, name))
+    return found
+
+
+def _promise(plan: Plan, rate: float, threshold: float, platform: str) -> dict[str, Any]:
+    """How many reals of a platform really lie above the threshold that promised `rate`.
+
+    `kept` is False where even the low end is above the rate: the platform's reals are not like those of
+    the calibration.
+    """
+    report = plan.report(f"promise/{rate:g}/{platform}")
+    ends = report["ci"]["acc_calibrated"]
+    ci = [1 - ends[1], 1 - ends[0]] if ends else None
+    return {
+        "rate": rate,
+        "threshold": threshold,
+        "platform": platform,
+        "n_real": report["n_real"],
+        "fpr": 1 - report["acc_calibrated"],
+        "ci": ci,
+        "kept": ci is None or ci[0] <= rate,
+    }
+
+
+def _plan_slices(plan: Plan, asked: Asked) -> list[tuple[str, str, NDArray[np.intp]]]:
+    """The slices to report; those with enough images are planned."""
+    if not asked.facts:
+        return []
+    rows = [
+        (by, value, found) for by in SLICERS for value, found in slice_rows(asked.facts, by).items()
+    ]
+    for by, value, found in rows:
+        if _enough(plan.scored.labels[found]):
+            plan.add(f"slice/{by}/{value}", found)
+    return rows
+
+
+def _enough(labels: NDArray[np.int64]) -> bool:
+    """Whether each class that is there has `LEAST` images."""
+    return bool(np.unique(labels, return_counts=True)[1].min(initial=LEAST) >= LEAST)
+
+
+def _slice(plan: Plan, by: str, value: str, rows: NDArray[np.intp]) -> dict[str, Any]:
+    labels = plan.scored.labels[rows]
+    told: dict[str, Any] = {"by": by, "value": value}
+    if f"slice/{by}/{value}" in plan.subsets:
+        return {**told, "too_few": False, **plan.report(f"slice/{by}/{value}")}
+    fakes = int(labels.sum())
+    counts = {"n": len(labels), "n_real": len(labels) - fakes, "n_fake": fakes}
+    return {**told, "too_few": True, **counts}
+
+
+def _plan_matched(
+    plan: Plan, asked: Asked, platforms: Mapping[str, NDArray[np.intp]]
+) -> Floats | None:
+    """Weights that match the file facts of both classes, planned where enough images are left."""
+    if not any(one.format for one in asked.facts):
+        return None
+    scored = plan.scored
+    weights = matched_weights(asked.facts, scored.platforms, scored.labels)
+    for name, rows in platforms.items():
+        kept = rows[weights[rows] > 0]
+        if weights[kept].sum() >= 2 * LEAST:
+            plan.add(f"matched/{name}", kept, weights=weights[kept])
+    return weights
+
+
+def _matched(
+    plan: Plan, platforms: Mapping[str, NDArray[np.intp]], weights: Floats
+) -> dict[str, Any]:
+    measured = [name for name in platforms if f"matched/{name}" in plan.subsets]
+    keys = [f"matched/{name}" for name in measured]
+    found = {}
+    for name, rows in platforms.items():
+        told = {"n_matched": float(weights[rows].sum()), "n_of": len(rows)}
+        enough = name in measured
+        found[name] = {
+            **told,
+            "too_few": not enough,
+            **(plan.report(f"matched/{name}") if enough else {}),
+        }
+    return {
+        "how": f"weights: within each cell of {', '.join(MATCHED)} both classes weigh the same",
+        "platforms": found,
+        "mean": plan.mean(keys) if keys else None,
+        "gap": plan.gap(keys, [f"platform/{name}" for name in measured]) if keys else None,
+    }
+
+
+def _rescored(plan: Plan, how: str, platforms: Mapping[str, NDArray[np.intp]]) -> dict[str, Any]:
+    keys = [f"rescored/{name}" for name in platforms]
+    return {
+        "how": how,
+        "platforms": {name: plan.report(f"rescored/{name}") for name in platforms},
+        "mean": plan.mean(keys),
+        "gap": plan.gap(keys, [f"platform/{name}" for name in platforms]),
+    }
+
+
+def _plan_unleaked(
+    plan: Plan, asked: Asked, platforms: Mapping[str, NDArray[np.intp]]
+) -> list[str]:
+    """The platforms with leaked items, planned again without those."""
+    if asked.leaks is None:
+        return []
+    leaks = asked.leaks
+    clean = np.array([path not in leaks.found for path in plan.scored.paths])
+    touched = [name for name, rows in platforms.items() if not clean[rows].all()]
+    for name in touched:
+        plan.add(f"unleaked/{name}", platforms[name][clean[platforms[name]]])
+    return touched
+
+
+def _leaks(
+    plan: Plan, leaks: Leaks, platforms: Mapping[str, NDArray[np.intp]], touched: list[str]
+) -> dict[str, Any]:
+    images = [
+        {"path": path, "kind": leaks.found[path]}
+        for path in plan.scored.paths
+        if path in leaks.found
+    ]
+    told = {"how": leaks.how, "against": leaks.against, "n": len(images), "images": images}
+    keys = {name: f"{'unleaked' if name in touched else 'platform'}/{name}" for name in platforms}
+    keys = {name: key for name, key in keys.items() if key in plan.subsets}
+    if not images or not keys:
+        return {**told, "without": None, "gap": None}
+    return {
+        **told,
+        "without": {
+            "platforms": {name: plan.report(key) for name, key in keys.items()},
+            "mean": plan.mean(list(keys.values())),
+        },
+        "gap": plan.gap(list(keys.values()), [f"platform/{name}" for name in keys]),
+    }
+
+
+def report(
+    logits: metrics.Scores,
+    labels: metrics.Labels,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    groups: Sequence[str | None] | None = None,
+) -> dict[str, Any]:
+    """What is reported of one test set by itself: n, every metric, and `ci`.
+
+    Args:
+        logits: (N,).
+        labels: (N,) 0 real, 1 fake.
+        draws: of the bootstrap.
+        seed: of the bootstrap.
+        groups: (N,) ids of images that are drawn together; None is its own group.
+    """
+    logits, labels = metrics.checked(logits, labels)
+    names = tuple(str(row) for row in range(len(labels)))
+    scored = ScoredSet(
+        paths=names,
+        digests=names,
+        platforms=("all",) * len(labels),
+        labels=labels,
+        logits=logits,
+        groups=tuple(groups) if groups is not None else (None,) * len(labels),
+        grouping=ONE_EACH if groups is None else "given",
+        context={},
+    )
+    found: dict[str, Any] = measure(scored, Asked(draws=draws, seed=seed))["platforms"]["all"]
+    return found

@@ -1,0 +1,99 @@
+"""The same pictures in one common format: what a detector says when the file can no longer tell.
+
+Every picture, real or fake alike, is turned upright, brought to one length of its shorter side and
+compressed once more with one encoder at one quality, in memory; files are never touched. Whatever
+the classes differed in as files (format, quality, size) is then behind the same last step. Traces of
+earlier compression are weaker and not gone, and a small picture that was enlarged is blurred: what a
+detector loses here it may have owed to either, so the gap is an upper bound of the bias.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from train.checkpoint import LoadedDetector
+from train.config import Compute
+from train.data import quiet_decoder
+from train.engine import predict_logits
+from train.metrics import Floats
+from train.transforms import Preprocessing, to_batch, to_pixels, to_rgb
+
+QUALITY = 90
+"""IJG quality of the common JPEG: above what platforms use, so that little but the format is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommonFormat:
+    """JPEG with 4:2:0 chroma at `quality`, its shorter side `short` pixels long."""
+
+    short: int
+    quality: int = QUALITY
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        return (
+            f"every image re-encoded in memory: shorter side {self.short} px, JPEG quality "
+            f"{self.quality}, 4:2:0"
+        )
+
+
+def reencode(image: Image.Image, common: CommonFormat) -> Image.Image:
+    """`image` (upright, RGB) after it was saved in the common format."""
+    factor = common.short / min(image.size)
+    size = tuple(max(1, round(side * factor)) for side in image.size)
+    if size != image.size:
+        image = image.resize((size[0], size[1]), Image.Resampling.BICUBIC)
+    saved = io.BytesIO()
+    image.save(saved, "JPEG", quality=common.quality, subsampling="4:2:0")
+    saved.seek(0)
+    again = Image.open(saved)
+    again.load()
+    return again
+
+
+def reencoded_pixels(
+    path: Path, preprocessing: Preprocessing, common: CommonFormat
+) -> NDArray[np.uint8]:
+    """What the detector sees of the file at `path` in the common format, (size, size, 3)."""
+    with Image.open(path) as image:
+        upright = to_rgb(image, preprocessing)
+    return to_pixels(reencode(upright, common), preprocessing)
+
+
+def rescore(
+    loaded: LoadedDetector,
+    paths: Sequence[Path],
+    common: CommonFormat,
+    *,
+    compute: Compute,
+    batch: int,
+    workers: int,
+) -> Floats:
+    """Logits (N,) of images that are known to decode, each in the common format."""
+    compute.place(loaded.model)
+    batches = _batches(loaded.preprocessing, paths, common, batch, workers)
+    with quiet_decoder():
+        found: Floats = predict_logits(loaded.model, batches, loaded.preprocessing, compute)
+    return found
+
+
+def _batches(
+    preprocessing: Preprocessing,
+    paths: Sequence[Path],
+    common: CommonFormat,
+    batch: int,
+    workers: int,
+) -> Iterator[Tensor]:
+    see = partial(reencoded_pixels, preprocessing=preprocessing, common=common)
+    with ThreadPoolExecutor(workers) as threads:
+        for start in range(0, len(paths), batch):
+            yield to_batch(np.stack(list(threads.map(see, paths[start : start + batch]))))
