@@ -65,7 +65,7 @@ def examine_header(data: bytes) -> Image:
             "bytes": len(data),
             "format": announced,
         }
-        return Image(**READERS.get(announced or "", _read_nothing)(facts, data)[0])
+        return Image(**read_container(facts, data).facts)
 
 
 def _examine(data: bytes, max_pixels: int, anchors: str) -> Examined:
