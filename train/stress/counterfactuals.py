@@ -1,0 +1,265 @@
+"""Counterfactuals: what would the detector say, had the classes been saved, sized and lit alike?
+
+A detector trained where the classes differ in file format, size or brightness may have learnt nothing
+else, and its test figures, from the same source, cannot tell. So each such factor is given to pictures
+by hand. "As fake" gives every picture the factor of a random fake of the set, "as real" that of a random
+real. Reals as real and fakes as fake is the placebo ("own"): everything was treated, nothing exchanged.
+Against it are set everything as fake (only reals have changed), everything as real (only fakes have)
+and the exchange of both. Had the factor no part in the score, the area under the ROC curve would stay.
+
+Two things together accuse: exchanging costs more than `MIN_DROP`, and all as fake costs something, beyond
+chance. The second is the proof: giving a real picture the coding of fakes cannot make it generated, while
+all as real may only hide what was evidence, as coarse compression does.
+
+Sources: https://arxiv.org/abs/2403.17608 (format and size in GenImage), table 4 of
+https://arxiv.org/abs/2406.09398, and score shift per class, https://arxiv.org/abs/2605.31153.
+"""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from schemas.labels import Label
+from train.stress.coding import save_like
+from train.stress.metrics_of import compare, composed, row
+from train.stress.plan import NATIVE, Condition, Facts, Picture, Plan, Scores, StressTest, rng_of
+from train.stress.resampling import Resamples, auc, class_mean, with_interval
+from train.stress.tone import with_chroma, with_tone
+
+Floats = NDArray[np.float64]
+
+MIN_DROP = 0.05
+"""Area under the ROC curve that exchanging must cost, at the least, for a verdict against a detector."""
+
+SPLIT_ALPHA = 0.975
+"""Confidence of each direction, so that both together are at 95 %."""
+
+ALIKE = 0.1
+"""Classes whose factors differ by less in distribution (total variation) are alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """One thing other than being generated that may tell the classes apart.
+
+    `give(picture, facts)` is `picture` with the factor of the file of `facts`; `value(facts)` is the
+    factor, to compare the classes by, in bins where it is a number.
+    """
+
+    name: str
+    what: str
+    verdict: str
+    value: Callable[[Facts], Hashable]
+    give: Callable[[Image.Image, Facts, Facts], Image.Image]
+
+
+def _saved(rgb: Image.Image, own: Facts, like: Facts) -> Image.Image:
+    return save_like(rgb, like.coding)
+
+
+def _lit(rgb: Image.Image, own: Facts, like: Facts) -> Image.Image:
+    return with_tone(rgb, own.tone, like.tone)
+
+
+def _coloured(rgb: Image.Image, own: Facts, like: Facts) -> Image.Image:
+    return with_chroma(rgb, own.tone, like.tone)
+
+
+def _sized(rgb: Image.Image, own: Facts, like: Facts) -> Image.Image:
+    scale = max(like.size) / max(own.size)
+    if scale == 1:
+        return rgb
+    width, height = (max(1, round(side * scale)) for side in rgb.size)
+    return rgb.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _all(rgb: Image.Image, own: Facts, like: Facts) -> Image.Image:
+    """Light and colour first, then size; a file's coding is what was done last."""
+    for give in (_lit, _coloured, _sized, _saved):
+        rgb = give(rgb, own, like)
+    return rgb
+
+
+def _bin(value: float, width: float) -> int:
+    return int(value // width)
+
+
+FACTORS: tuple[Factor, ...] = (
+    Factor("coding", "saved", "reads the file format", lambda f: f.coding, _saved),
+    Factor("size", "sized", "reads the picture size", lambda f: max(f.size), _sized),
+    Factor(
+        "tone", "lit", "reads brightness and contrast",
+        lambda f: (_bin(f.tone.brightness, 64), _bin(f.tone.contrast, 32)), _lit,
+    ),
+    Factor(
+        "colour", "coloured", "reads colourfulness", lambda f: _bin(f.tone.chroma, 8), _coloured
+    ),
+    Factor(
+        "all", "saved, sized, lit and coloured", "reads format, size, light and colour",
+        lambda f: (f.coding, max(f.size), _bin(f.tone.brightness, 64)), _all,
+    ),
+)  # fmt: skip
+
+
+def donor(plan: Plan, factor: Factor, picture: Picture, label: Label) -> Facts:
+    """A random other image of `label` in the set, whose factor `picture` is given."""
+    members = _members(plan.images, label)
+    at = rng_of(plan.seed, picture.facts.digest, factor.name, label.name).integers(len(members))
+    return members[int(at)]
+
+
+@cache
+def _members(images: tuple[Facts, ...], label: Label) -> tuple[Facts, ...]:
+    return tuple(facts for facts in images if facts.label is label)
+
+
+def _as(plan: Plan, factor: Factor, label: Label) -> Condition:
+    def render(picture: Picture) -> Image.Image:
+        like = donor(plan, factor, picture, label)
+        return factor.give(picture.rgb, picture.facts, like)
+
+    return Condition(_key(factor, label), render)
+
+
+def _key(factor: Factor, label: Label) -> str:
+    return f"{factor.name}-as-{label.name.lower()}"
+
+
+def conditions(plan: Plan) -> list[Condition]:
+    """Every factor, as real and as fake."""
+    return [_as(plan, factor, label) for factor in FACTORS for label in Label]
+
+
+def measure(scores: Scores) -> dict[str, Any]:
+    """{rows: [native], factors: [...], verdict, exposed}; see `judge` for one factor."""
+    factors = [judge(scores, factor) for factor in FACTORS]
+    native = row(scores, "native", scores.logits[NATIVE])
+    exposed = [found["verdict"] for found in factors if found["outcome"] == "reads"]
+    return {
+        "rows": [native],
+        "factors": factors,
+        "exposed": bool(exposed),
+        "verdict": " ".join(_sentences(factors, native)),
+    }
+
+
+def judge(scores: Scores, factor: Factor) -> dict[str, Any]:
+    """What exchanging one factor does.
+
+    Keys: name, difference (between the classes, 0 to 1), rows (own, all as fake, all as real,
+    exchanged; changes of auc and ap are from own), drops {as_fake, as_real, exchanged} of the AUC from
+    own (97.5 % intervals), gap_explained (share of the distance between the class means that giving
+    reals the fakes' factor closes), outcome, verdict.
+    """
+    fake, real = _key(factor, Label.FAKE), _key(factor, Label.REAL)
+    arms = {
+        f"each {factor.what} as its own class": composed(scores, real, fake),
+        f"all {factor.what} as the fakes": scores.logits[fake],
+        f"all {factor.what} as the reals": scores.logits[real],
+        "exchanged": composed(scores, fake, real),
+    }
+    own, *others = arms.values()
+    draws = scores.resamples()
+    base = draws.values(auc, own)
+    drops = {
+        name: with_interval(base - draws.values(auc, arm), confidence=SPLIT_ALPHA)
+        for name, arm in zip(("as_fake", "as_real", "exchanged"), others, strict=True)
+    }
+    difference = class_difference(scores.images, factor)
+    outcome = decide(with_interval(base), drops, difference)
+    return {
+        "name": factor.name,
+        "difference": difference,
+        "rows": [row(scores, name, arm) | compare(draws, arm, own) for name, arm in arms.items()],
+        "drops": drops,
+        "gap_explained": _gap_explained(draws, own, others[0]),
+        "outcome": outcome,
+        "verdict": factor.verdict if outcome == "reads" else WORDS[outcome],
+    }
+
+
+def _gap_explained(draws: Resamples, own: Floats, as_fake: Floats) -> dict[str, float] | None:
+    """None where the class means do not differ for sure."""
+    gap = draws.values(class_mean(own, Label.FAKE), own)
+    gap -= draws.values(class_mean(own, Label.REAL), own)
+    if gap.min() <= 0:
+        return None
+    return with_interval(draws.values(class_mean(as_fake - own, Label.REAL), own) / gap)
+
+
+WORDS = {
+    "holds": "does not depend on it",
+    "alike": "cannot learn it here: the classes are alike in it",
+    "fragile": "loses what it goes by when fakes are treated like reals: it reads it, or is fragile",
+    "unclear": "may depend on it: too few images to tell",
+    "no skill": "does not tell the classes apart here, so nothing can be explained",
+}
+
+
+def decide(own: dict[str, float], drops: dict[str, dict[str, float]], difference: float) -> str:
+    """The outcome: reads, fragile, alike, holds, unclear or no skill.
+
+    Args:
+        own: {value, low, high} of the AUC under the placebo.
+        drops: of the drop of the AUC from there, as_fake, as_real and exchanged.
+        difference: total variation between the classes' factors.
+    """
+    if own["low"] <= 0.5:
+        return "no skill"
+    if drops["exchanged"]["low"] > MIN_DROP:
+        return "reads" if drops["as_fake"]["low"] > 0 else "fragile"
+    if difference < ALIKE:
+        return "alike"
+    return "unclear" if drops["exchanged"]["high"] > 2 * MIN_DROP else "holds"
+
+
+def class_difference(images: tuple[Facts, ...], factor: Factor) -> float:
+    """Total variation between the factor's distributions among reals and fakes, 0 to 1."""
+    shares: list[dict[Hashable, float]] = []
+    for label in Label:
+        members = [factor.value(facts) for facts in images if facts.label is label]
+        shares.append({v: members.count(v) / len(members) for v in set(members)})
+    values = set(shares[0]) | set(shares[1])
+    return sum(abs(shares[0].get(v, 0.0) - shares[1].get(v, 0.0)) for v in values) / 2
+
+
+def _sentences(factors: list[dict[str, Any]], native: dict[str, Any]) -> list[str]:
+    """The verdict in words: what it was caught reading, or that it was not."""
+    caught = [found for found in factors if found["outcome"] == "reads"]
+    if caught:
+        return [_caught(found) for found in caught]
+    if all(found["outcome"] == "no skill" for found in factors):
+        return [f"This detector {WORDS['no skill']} (AUC {_told(native['auc'])})."]
+    weak = [found["name"] for found in factors if found["outcome"] == "fragile"]
+    if weak:
+        return [f"Not proven: with {', '.join(weak)} of the reals, fakes are no longer found."]
+    return [
+        "Not accused: exchanging coding, size, light and colour between the classes changes little."
+    ]
+
+
+def _caught(found: dict[str, Any]) -> str:
+    own, as_fake, _, exchanged = found["rows"]
+    return (
+        f"This detector {found['verdict']}: AUC {_told(own['auc'])} -> {_told(as_fake['auc'])} with "
+        f"{as_fake['name']}, and {_told(exchanged['auc'])} with the classes exchanged (n = {own['n']})."
+    )
+
+
+def _told(figure: dict[str, float]) -> str:
+    return f"{figure['value']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
+
+
+TEST = StressTest(
+    name="counterfactuals",
+    title="Had the classes been saved, sized and lit alike",
+    source="arXiv 2403.17608 and 2605.31153; table 4 of arXiv 2406.09398 taken both ways",
+    conditions=conditions,
+    measure=measure,
+    figure="counterfactuals",
+)
