@@ -100,7 +100,7 @@ FACTORS: tuple[Factor, ...] = (
         "colour", "coloured", "reads colourfulness", lambda f: _bin(f.tone.chroma, 8), _coloured
     ),
     Factor(
-        "all", "saved, sized, lit and coloured", "reads format, size, light and colour",
+        "all", "saved, sized, lit and coloured", "goes by format, size, light and colour taken together",
         lambda f: (f.coding, max(f.size), _bin(f.tone.brightness, 64)), _all,
     ),
 )  # fmt: skip
