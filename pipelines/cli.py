@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.commands import explain as explain_verb
 from pipelines.commands import stress as stress_verb
 from pipelines.output import Output
 
@@ -821,9 +822,10 @@ def demo(
 
 
 stress_verb.add_to(app)
+explain_verb.add_to(app)
 
 NOT_YET = (
-    "equalize", "verify", "diff", "calibrate", "explain", "export-onnx", "monitor",
+    "equalize", "verify", "diff", "calibrate", "export-onnx", "monitor",
 )  # fmt: skip
 """Verbs of the contract that are still to come: they say so, and are not listed."""
 

@@ -39,6 +39,9 @@ MIN_DROP = 0.05
 SPLIT_ALPHA = 0.975
 """Confidence of each direction, so that both together are at 95 %."""
 
+TOGETHER = "all"
+"""The factor that is all others at once."""
+
 ALIKE = 0.1
 """Classes whose factors differ by less in distribution (total variation) are alike."""
 
@@ -100,7 +103,7 @@ FACTORS: tuple[Factor, ...] = (
         "colour", "coloured", "reads colourfulness", lambda f: _bin(f.tone.chroma, 8), _coloured
     ),
     Factor(
-        "all", "saved, sized, lit and coloured", "goes by format, size, light and colour taken together",
+        TOGETHER, "saved, sized, lit and coloured", "goes by format, size, light and colour taken together",
         lambda f: (f.coding, max(f.size), _bin(f.tone.brightness, 64)), _all,
     ),
 )  # fmt: skip
@@ -231,8 +234,9 @@ def class_difference(images: tuple[Facts, ...], factor: Factor) -> float:
 def _sentences(factors: list[dict[str, Any]], native: dict[str, Any]) -> list[str]:
     """The verdict in words: what it was caught reading, or that it was not."""
     caught = [found for found in factors if found["outcome"] == "reads"]
-    if caught:
-        return [_caught(found) for found in caught]
+    if caught:  # taken together they say no more than the one that was caught
+        alone = [found for found in caught if found["name"] != TOGETHER]
+        return [_caught(found) for found in alone or caught]
     if all(found["outcome"] == "no skill" for found in factors):
         return [f"This detector {WORDS['no skill']} (AUC {_told(native['auc'])})."]
     weak = [found["name"] for found in factors if found["outcome"] == "fragile"]
