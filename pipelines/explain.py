@@ -7,6 +7,7 @@ most fake patch in the JPEG grid), `patches.png` (the contact sheet), `index.htm
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from curate.work import Progress
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from train.patches import Patch
 
 QUANTILE = 0.99
-"""Of |logit| in the picture where that is largest: full colour in all maps."""
+"""Of |logit| in each picture; the median over pictures is full colour in all maps."""
 
 PER_PICTURE = 3
 """Patches of one picture on the contact sheet, of either kind."""
@@ -69,7 +70,7 @@ def run(asked: Asked, progress: Progress) -> dict[str, Any]:
             f"none of {len(skipped)} files decodes (first: {skipped[0]['reason']}); expected images; "
             "check the paths"
         )
-    limit = max(max(row["limit"] for row in rows), 1e-6)
+    limit = max(median(row["limit"] for row in rows), 1e-6)
     patches = _chosen(rows)
     _draw(asked, rows, loaded, limit, patches, progress)
     correlations = [row["smoothness"] for row in rows if row["smoothness"] is not None]

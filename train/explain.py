@@ -195,9 +195,9 @@ def grid_overlay(
     shown = cut.resize((cut.width * zoom, cut.height * zoom), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(shown)
     for x in range(-(-left // BLOCK_PX) * BLOCK_PX, right, BLOCK_PX):
-        draw.line(((x - left) * zoom, 0, (x - left) * zoom, shown.height), GRID_RGB)
+        draw.line(((x - left) * zoom, 0, (x - left) * zoom, shown.height), GRID_RGB, 2)
     for y in range(-(-top // BLOCK_PX) * BLOCK_PX, bottom, BLOCK_PX):
-        draw.line((0, (y - top) * zoom, shown.width, (y - top) * zoom), GRID_RGB)
+        draw.line((0, (y - top) * zoom, shown.width, (y - top) * zoom), GRID_RGB, 2)
     outline = [(v - o) * zoom for v, o in zip(box, (left, top, left, top), strict=True)]
     draw.rectangle(outline, outline=(255, 255, 255), width=3)
     return _with_scale(shown, limit)
@@ -318,13 +318,14 @@ def colour(
 def _with_scale(picture: Image.Image, limit: float) -> Image.Image:
     """`picture` with a bar at its right that says what the colours mean, in logits."""
     width, height = picture.size
-    canvas = Image.new("RGB", (width + BAR_PX, height), "white")
+    size = max(10, min(height // 40, 22))
+    canvas = Image.new("RGB", (width + BAR_PX * size // 10, height), "white")
     canvas.paste(picture, (0, 0))
     values = np.linspace(limit, -limit, height, dtype=np.float32)[:, None].repeat(12, axis=1)
     colours, alpha = colour(values, limit)
     bar = 255 * (1 - alpha[..., None]) + colours * alpha[..., None]
     canvas.paste(Image.fromarray(np.round(bar).astype(np.uint8)), (width + 6, 0))
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=10)
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=size)
     for value, y, anchor in ((limit, 0, "lt"), (0.0, height / 2, "lm"), (-limit, height, "lb")):
         draw.text((width + 22, y), f"{value:+.3g}" if value else "0 logit", "black", font, anchor)
     return canvas

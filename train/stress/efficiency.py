@@ -1,8 +1,8 @@
 """Efficiency: multiply-accumulates, parameters and the time of one picture on one core.
 
 Source: table 6 of https://arxiv.org/abs/2406.09398 (LaDeDa 21.23 G, 13.64 M, 2.87 s; Tiny 0.0566 G,
-1,290, 0.02 s). Multiply-accumulates are counted in convolutions and linear layers as they run, on one
-picture of the checkpoint's size; the representation's fixed kernels have no weights and are not counted.
+1,290, 0.02 s). Multiply-accumulates are counted in convolutions, linear layers and the gradient of the
+representation as they run, on one picture of the checkpoint's size.
 """
 
 import platform
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from train.checkpoint import LoadedDetector
+from train.detectors.representation import KERNELS, Representation
 from train.stress.plan import Condition, Plan, Scores, StressTest
 
 WARM_UP = 2
@@ -74,7 +75,7 @@ def on_one_core(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def count_macs(model: nn.Module, images: Tensor) -> int:
-    """Multiply-accumulates of one forward pass in convolutions and linear layers."""
+    """Multiply-accumulates of one forward pass; normalisation and pooling are not counted."""
     counted: list[int] = []
 
     def count(module: nn.Module, _: Any, output: Tensor) -> None:
@@ -83,6 +84,8 @@ def count_macs(model: nn.Module, images: Tensor) -> int:
             taps = height * width * module.in_channels // module.groups
         elif isinstance(module, nn.Linear):
             taps = module.in_features
+        elif isinstance(module, Representation) and module.name in KERNELS:
+            taps = len(KERNELS[module.name]) ** 2
         else:
             return
         counted.append(taps * output.numel())

@@ -313,13 +313,15 @@ def render_one(
             if row == len(pixels):
                 pixels.append(made)
             rows[condition.key] = row
-    return Rendered(index, tuple(pixels), rows, tuple(to_pixels(rgb, other) for other in others))
+    return Rendered(
+        index, tuple(pixels), rows, tuple(np.array(to_pixels(rgb, other)) for other in others)
+    )
 
 
 def _fed(condition: Condition, picture: Picture, preprocessing: Preprocessing) -> Pixels:
     if condition.fit is not None:
         preprocessing = replace(preprocessing, fit=condition.fit)
-    return np.ascontiguousarray(to_pixels(condition.render(picture), preprocessing))
+    return np.array(to_pixels(condition.render(picture), preprocessing))
 
 
 def name_of(checkpoint: Path) -> str:
