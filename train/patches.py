@@ -88,7 +88,7 @@ def native_map(
         for down in spans(height, field, stride, tile):
             for across in spans(width, field, stride, tile):
                 cut = pixels[down.start : down.stop, across.start : across.stop]
-                fed = to_batch(np.ascontiguousarray(cut[None]))
+                fed = to_batch(np.array(cut[None]))
                 logits = model.patch_logits(normalise(fed, loaded.preprocessing, compute.device))
                 rows = slice(down.skip, down.skip + down.last - down.first)
                 columns = slice(across.skip, across.skip + across.last - across.first)
