@@ -318,7 +318,7 @@ def colour(
 def _with_scale(picture: Image.Image, limit: float) -> Image.Image:
     """`picture` with a bar at its right that says what the colours mean, in logits."""
     width, height = picture.size
-    size = max(10, min(height // 40, 22))
+    size = max(10, min(height // 24, 44))
     canvas = Image.new("RGB", (width + BAR_PX * size // 10, height), "white")
     canvas.paste(picture, (0, 0))
     values = np.linspace(limit, -limit, height, dtype=np.float32)[:, None].repeat(12, axis=1)

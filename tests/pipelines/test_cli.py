@@ -152,6 +152,10 @@ def grown(wildrf, tmp_path_factory):
     told["distill"] = wildrf("distill", run, "--out", root / "runs" / "d", *cheap, "--json")
     told["evaluate"] = wildrf("evaluate", run, release, "--device", "cpu", "--json")
     told["predict"] = wildrf("predict", run, release / "val", "--device", "cpu", "--json")
+    few = ["--test", "jpeg-fakes", "--max-images", 12, "--device", "cpu"]
+    told["stress"] = wildrf("stress", run, release, *few, "--json")
+    maps = ["--out", root / "maps", "--max-images", 2, "--device", "cpu"]
+    told["explain"] = wildrf("explain", run, release / "val", *maps, "--json")
     told["probe folder"] = wildrf("probe", release / "val", "--workers", 1, "--json")
     copies = root / "copies.html"
     told["dedupe folder"] = wildrf("dedupe", release, "--report", copies, "--workers", 1, "--json")
@@ -184,6 +188,8 @@ CONTRACT = {
     "train": {"checkpoint", "val", "epochs", "seconds"},
     "distill": {"checkpoint", "val", "epochs", "seconds"},
     "evaluate": {"platforms", "mean"},
+    "stress": {"checkpoint", "preprocessing", "data", "parameters", "versions", "tests", "report"},
+    "explain": {"checkpoint", "images", "patches", "smoothness", "limit", "versions", "report"},
     "run": {"stages"},
 }
 """The minimum keys, from the contract of the commands."""
