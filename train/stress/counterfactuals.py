@@ -15,9 +15,9 @@ Sources: https://arxiv.org/abs/2403.17608 (format and size in GenImage), table 4
 https://arxiv.org/abs/2406.09398, and score shift per class, https://arxiv.org/abs/2605.31153.
 """
 
-from collections.abc import Callable, Hashable
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -109,21 +109,17 @@ FACTORS: tuple[Factor, ...] = (
 )  # fmt: skip
 
 
-def donor(plan: Plan, factor: Factor, picture: Picture, label: Label) -> Facts:
-    """A random other image of `label` in the set, whose factor `picture` is given."""
-    members = _members(plan.images, label)
-    at = rng_of(plan.seed, picture.facts.digest, factor.name, label.name).integers(len(members))
-    return members[int(at)]
-
-
-@cache
-def _members(images: tuple[Facts, ...], label: Label) -> tuple[Facts, ...]:
-    return tuple(facts for facts in images if facts.label is label)
+def donor(members: Sequence[Facts], factor: Factor, picture: Picture, label: Label) -> Facts:
+    """A random one of `members`, the images of `label`, whose factor `picture` is given."""
+    rng = rng_of(picture.seed, picture.facts.digest, factor.name, label.name)
+    return members[int(rng.integers(len(members)))]
 
 
 def _as(plan: Plan, factor: Factor, label: Label) -> Condition:
+    members = [facts for facts in plan.images if facts.label is label]
+
     def render(picture: Picture) -> Image.Image:
-        like = donor(plan, factor, picture, label)
+        like = donor(members, factor, picture, label)
         return factor.give(picture.rgb, picture.facts, like)
 
     return Condition(_key(factor, label), render)
@@ -223,12 +219,11 @@ def decide(own: dict[str, float], drops: dict[str, dict[str, float]], difference
 
 def class_difference(images: tuple[Facts, ...], factor: Factor) -> float:
     """Total variation between the factor's distributions among reals and fakes, 0 to 1."""
-    shares: list[dict[Hashable, float]] = []
-    for label in Label:
-        members = [factor.value(facts) for facts in images if facts.label is label]
-        shares.append({v: members.count(v) / len(members) for v in set(members)})
-    values = set(shares[0]) | set(shares[1])
-    return sum(abs(shares[0].get(v, 0.0) - shares[1].get(v, 0.0)) for v in values) / 2
+    real, fake = (
+        Counter(factor.value(facts) for facts in images if facts.label is label) for label in Label
+    )
+    apart = (abs(real[v] / real.total() - fake[v] / fake.total()) for v in {*real, *fake})
+    return sum(apart) / 2
 
 
 def _sentences(factors: list[dict[str, Any]], native: dict[str, Any]) -> list[str]:

@@ -115,6 +115,7 @@ class Scores:
     pooled: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     rivals: tuple[Rival, ...] = ()
     draws: int = 1000
+    _drawn: dict[bytes, Resamples] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -122,12 +123,15 @@ class Scores:
         return np.array([int(facts.label) for facts in self.images], dtype=np.int64)
 
     def resamples(self, where: NDArray[np.bool_] | None = None) -> Resamples:
-        """Cluster bootstrap of the images, or of those at `where` (N,)."""
-        clusters = np.array([facts.cluster for facts in self.images])
-        chosen = np.ones(len(clusters), dtype=bool) if where is None else where
-        return Resamples.draw(
-            self.labels[chosen], clusters[chosen], draws=self.draws, seed=self.plan.seed
-        )
+        """Cluster bootstrap of the images, or of those at `where` (N,); drawn once for each choice."""
+        chosen = np.ones(len(self.images), dtype=bool) if where is None else where
+        key = np.packbits(chosen).tobytes()
+        if key not in self._drawn:
+            clusters = np.array([facts.cluster for facts in self.images])
+            self._drawn[key] = Resamples.draw(
+                self.labels[chosen], clusters[chosen], draws=self.draws, seed=self.plan.seed
+            )
+        return self._drawn[key]
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,8 +41,11 @@ class Resamples:
         for label in np.unique(labels):
             (members,) = np.nonzero(labels == label)
             names, row = np.unique(clusters[members], return_inverse=True)
-            counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
-            weights[1:, members] = counts[:, row]
+            alike = np.full(len(names), 1 / len(names))
+            for at in range(1, draws + 1, CHUNK):
+                count = min(CHUNK, draws + 1 - at)
+                counts = rng.multinomial(len(names), alike, size=count)
+                weights[at : at + count, members] = counts[:, row]
         return cls(labels, weights)
 
     def values(self, metric: Metric, logits: Floats) -> Floats:
