@@ -11,6 +11,8 @@ Two things together accuse: exchanging costs more than `MIN_DROP`, and all as fa
 chance. The second is the proof: giving a real picture the coding of fakes cannot make it generated, while
 all as real may only hide what was evidence, as coarse compression does.
 
+Metadata needs no counterfactual: a detector is fed pixels alone, upright.
+
 Sources: https://arxiv.org/abs/2403.17608 (format and size in GenImage), table 4 of
 https://arxiv.org/abs/2406.09398, and score shift per class, https://arxiv.org/abs/2605.31153.
 """
@@ -38,6 +40,9 @@ MIN_DROP = 0.05
 
 SPLIT_ALPHA = 0.975
 """Confidence of each direction, so that both together are at 95 %."""
+
+MAX_EDGE_PX = 4096
+"""No picture is enlarged beyond this, so that a rendition stays within 50 MB."""
 
 TOGETHER = "all"
 """The factor that is all others at once."""
@@ -74,7 +79,7 @@ def _coloured(rgb: Image.Image, own: Facts, like: Facts) -> Image.Image:
 
 
 def _sized(rgb: Image.Image, own: Facts, like: Facts) -> Image.Image:
-    scale = max(like.size) / max(own.size)
+    scale = min(max(like.size), MAX_EDGE_PX) / max(own.size)
     if scale == 1:
         return rgb
     width, height = (max(1, round(side * scale)) for side in rgb.size)

@@ -126,3 +126,23 @@ def test_every_chain_names_platforms_that_are_known_and_gives_the_same_bytes_aga
 def test_a_setting_is_said_to_be_measured_or_assumed():
     assert {d.basis for d in DELIVERIES.values()} == {"measured", "assumed"}
     assert all(d.basis in d.words for d in DELIVERIES.values())
+
+
+@pytest.mark.parametrize(
+    ("own", "like", "made"),
+    [((96, 64), (48, 40), (48, 32)), ((64, 96), (192, 10), (128, 192)), ((96, 64), (96, 7), (96, 64)),
+     ((96, 64), (9000, 9000), (4096, 2731))],
+)  # fmt: skip
+def test_a_picture_is_given_the_long_edge_of_another_and_keeps_its_shape(own, like, made):
+    from schemas.labels import Label
+    from train.stress.counterfactuals import FACTORS
+    from train.stress.plan import Facts
+
+    coding = coding_of(saved(photo()))
+    mine, other = (
+        Facts("a", "0" * 64, Label.REAL, "x", "c", size, coding, Tone(128, 40, 20))
+        for size in (own, like)
+    )
+    (size,) = (factor for factor in FACTORS if factor.name == "size")
+
+    assert size.give(photo(size=own), mine, other).size == made
