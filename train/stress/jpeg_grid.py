@@ -22,27 +22,38 @@ BLOCK = 8
 MAX_IMAGES = 64
 """Each costs 64 scores; the first of a stratified sample are a stratified sample."""
 
+MIN_PX = 48
+"""Smaller pictures are not moved: a patch of LaDeDa33 must fit."""
+
 OFFSETS = tuple((dx, dy) for dy in range(BLOCK) for dx in range(BLOCK))
 
 Floats = NDArray[np.float64]
 
 
-def offset_condition(dx: int, dy: int) -> Condition:
-    """Every picture without its first `dx` columns and `dy` rows; all offsets leave one size."""
+def offset_condition(dx: int, dy: int, side: int | None = None) -> Condition:
+    """Every picture without its first `dx` columns and `dy` rows; all offsets leave one size.
+
+    With `side`, the centre of at most so many pixels a side, which is fed as it is: a native checkpoint
+    would enlarge a picture that has become smaller than its size.
+    """
 
     def render(picture: Picture) -> Image.Image:
-        width, height = picture.rgb.size
-        if min(width, height) <= 2 * BLOCK:
-            return picture.rgb
-        box = (dx, dy, dx + width - BLOCK + 1, dy + height - BLOCK + 1)
-        return picture.rgb.crop(box)
+        width, height = (length - BLOCK + 1 for length in picture.rgb.size)
+        if min(width, height) < MIN_PX:  # too small to be moved: the same at all offsets
+            return picture.rgb.resize((MIN_PX, MIN_PX)) if side else picture.rgb
+        across, down = (width, height) if side is None else [min(side, width, height)] * 2
+        left, top = (width - across) // 2 + dx, (height - down) // 2 + dy
+        return picture.rgb.crop((left, top, left + across, top + down))
 
-    return Condition(f"offset-{dx}-{dy}", render, limit=MAX_IMAGES)
+    return Condition(
+        f"offset-{dx}-{dy}", render, limit=MAX_IMAGES, fit="none" if side is not None else None
+    )
 
 
 def conditions(plan: Plan) -> list[Condition]:
     """All 64."""
-    return [offset_condition(dx, dy) for dx, dy in OFFSETS]
+    side = plan.preprocessing.size if plan.preprocessing.fit == "native" else None
+    return [offset_condition(dx, dy, side) for dx, dy in OFFSETS]
 
 
 def measure(scores: Scores) -> dict[str, Any]:

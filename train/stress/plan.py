@@ -67,14 +67,14 @@ class Condition:
     """One rendition of every picture. Conditions of one `key` are one rendition, made once.
 
     `only` limits it to one class, `limit` to the first images of the sample; `fit` replaces the way
-    the checkpoint fits a picture to its size.
+    the checkpoint fits a picture to its size, "none" feeds what was rendered as it is.
     """
 
     key: str
     render: Render
     only: Label | None = None
     limit: int | None = None
-    fit: Literal["stretch", "crop", "native"] | None = None
+    fit: Literal["stretch", "crop", "native", "none"] | None = None
 
     def applies_to(self, picture: Picture) -> bool:
         """Whether `picture` is rendered."""

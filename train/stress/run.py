@@ -37,7 +37,14 @@ from train.stress.plan import (
     StressTest,
 )
 from train.stress.pooling import pools
-from train.stress.sample import describe_sample, open_image, stratified, survey, why
+from train.stress.sample import (
+    describe_sample,
+    in_batches,
+    open_image,
+    stratified,
+    survey,
+    why,
+)
 from train.transforms import Preprocessing, normalise, to_batch, to_pixels, to_rgb
 
 FORMAT = "wildrf-stress/1"
@@ -63,7 +70,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """One picture: distinct renditions (U, size, size, 3), and which of them each condition is.
+    """One picture: distinct renditions (H, W, 3), and which of them each condition is.
 
     `rivals` are the native picture as other checkpoints are fed it. `error` says why there is nothing.
     """
@@ -247,14 +254,17 @@ def _scored(
 def logits_of(
     loaded: LoadedDetector, pixels: Sequence[Pixels], compute: Compute, batch: int
 ) -> NDArray[np.float64]:
-    """The image logit of each preprocessed picture (size, size, 3), (N,)."""
-    found = []
+    """The image logit of each preprocessed picture (H, W, 3), (N,); those of one size together."""
+    sizes: dict[tuple[int, ...], list[int]] = {}
+    for row, one in enumerate(pixels):
+        sizes.setdefault(one.shape, []).append(row)
+    logits = np.empty(len(pixels))
     with torch.inference_mode(), compute.autocast():
-        for at in range(0, len(pixels), batch):
-            stacked = to_batch(np.stack(pixels[at : at + batch]))
-            fed = normalise(stacked, loaded.preprocessing, compute.device)
-            found.append(loaded.model(fed)[:, 0].double().cpu().numpy())
-    logits: NDArray[np.float64] = np.concatenate(found)
+        for rows in sizes.values():
+            for chosen in in_batches(rows, batch):
+                stacked = to_batch(np.stack([pixels[row] for row in chosen]))
+                fed = normalise(stacked, loaded.preprocessing, compute.device)
+                logits[chosen] = loaded.model(fed)[:, 0].double().cpu().numpy()
     return logits
 
 
@@ -319,9 +329,12 @@ def render_one(
 
 
 def _fed(condition: Condition, picture: Picture, preprocessing: Preprocessing) -> Pixels:
+    made = condition.render(picture)
+    if condition.fit == "none":
+        return np.array(made)
     if condition.fit is not None:
         preprocessing = replace(preprocessing, fit=condition.fit)
-    return np.array(to_pixels(condition.render(picture), preprocessing))
+    return np.array(to_pixels(made, preprocessing))
 
 
 def name_of(checkpoint: Path) -> str:

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from PIL import Image
 from torch import nn
 
 from train.checkpoint import LoadedDetector
@@ -108,13 +109,35 @@ def test_offsets_are_64_crops_of_one_size_each_moved_by_its_own(rng_picture):
         made = np.asarray(offset_condition(dx, dy).render(picture))
         assert made.shape == (57, 57, 3)
         assert np.array_equal(made, pixels[dy : dy + 57, dx : dx + 57])
+        centre = np.asarray(offset_condition(dx, dy, 50).render(picture))
+        assert np.array_equal(centre, pixels[3 + dy : 53 + dy, 3 + dx : 53 + dx])
     assert len({offset_condition(*o).key for o in OFFSETS}) == 64
+
+
+@pytest.mark.parametrize("side", [None, 64])
+def test_a_picture_too_small_to_be_moved_is_the_same_at_all_offsets(side):
+    picture = Picture(0, facts(0, 0), Image.new("RGB", (40, 30), "red"), 0)
+
+    made = {offset_condition(dx, dy, side).render(picture).tobytes() for dx, dy in OFFSETS}
+
+    assert len(made) == 1
+
+
+def test_a_native_detector_is_fed_the_moved_pixels_as_they_are_even_of_a_picture_of_its_size():
+    from train.stress.run import _fed
+
+    prep = Preprocessing(size=64, fit="native")
+    plan = Plan((facts(0, 0),), prep, 0)
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    picture = Picture(0, facts(0, 0), Image.fromarray(pixels), 0)
+
+    for (dx, dy), condition in zip(OFFSETS, TESTS["jpeg-grid"].conditions(plan), strict=True):
+        fed = _fed(condition, picture, prep)
+        assert np.array_equal(fed, pixels[dy : dy + 57, dx : dx + 57])
 
 
 @pytest.fixture
 def rng_picture():
-    from PIL import Image
-
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
