@@ -70,7 +70,7 @@ def explain(loaded: LoadedDetector, path: Path, *, limit: float | None = None) -
     patches = patch_map(loaded, decoded.pixels)
     limit = default_limit(patches) if limit is None else limit
     overlay = render(shown, patches, loaded, limit)
-    return Explanation(patches, float(_pool(patches, loaded)), limit, overlay)
+    return Explanation(patches, _score(loaded, decoded.pixels), limit, overlay)
 
 
 OWN_SIDE_PX = 4096
@@ -209,12 +209,15 @@ def _start(wanted: float, side: int, window: int) -> int:
 
 def score_of(loaded: LoadedDetector, picture: Image.Image) -> float:
     """The logit of `picture` (upright RGB), from what the checkpoint's preprocessing makes of it."""
-    patches = patch_map(loaded, to_pixels(picture, loaded.preprocessing))
-    return _pool(patches, loaded)
+    return _score(loaded, to_pixels(picture, loaded.preprocessing))
 
 
-def _pool(patches: NDArray[np.float32], loaded: LoadedDetector) -> float:
-    return float(patches.max() if loaded.model.pooling == "max" else patches.mean())
+def _score(loaded: LoadedDetector, pixels: NDArray[np.uint8]) -> float:
+    """The logit of preprocessed pixels (H, W, 3), pooled as the detector pools."""
+    device = next(loaded.model.parameters()).device
+    with torch.inference_mode():
+        batch = normalise(to_batch(np.array(pixels[None])), loaded.preprocessing, device)
+        return float(loaded.model.eval()(batch)[0, 0])
 
 
 def patch_map(
