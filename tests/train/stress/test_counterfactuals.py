@@ -1,12 +1,22 @@
 """A detector of file formats is exposed, one that looks at pictures is not accused."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.labels import Label
 from train.stress import TESTS
-from train.stress.counterfactuals import MIN_DROP, WORDS, decide
+from train.stress.counterfactuals import (
+    MAX_P,
+    MIN_DROP,
+    WORDS,
+    Factor,
+    class_difference,
+    decide,
+)
 from train.stress.run import Options, stress
 
 OPTIONS = Options(workers=2, device="cpu", draws=300)
@@ -96,29 +106,61 @@ def test_the_same_seed_gives_the_same_result_and_another_draws_others(format_rea
     assert tone["rows"][1]["shift_real"] != other_tone["rows"][1]["shift_real"]
 
 
+@dataclass(frozen=True)
+class Image:
+    """As much of an image as a difference is told from."""
+
+    label: Label
+    shade: int
+
+
+SHADE = Factor("shade", "shaded", "reads shade", lambda f: f.shade, lambda rgb, own, like: rgb)
+
+
+def test_classes_that_differ_by_chance_alone_are_alike_and_those_of_another_kind_are_not():
+    alike, unlike = [], []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        labels = [Label(k % 2) for k in range(60)]
+        for found, shift in ((alike, 0), (unlike, 3)):
+            images = [Image(label, int(rng.integers(4)) + shift * label) for label in labels]
+            found.append(class_difference(images, SHADE, seed)[1] <= MAX_P)
+
+    assert sum(alike) <= 3
+    assert all(unlike)
+
+
+def test_the_difference_is_total_variation():
+    images = [Image(Label.REAL, s) for s in (1, 1, 2, 2)] + [Image(Label.FAKE, s) for s in (2, 3)]
+
+    assert class_difference(images, SHADE)[0] == 0.5
+
+
 def figure(value, width=0.01):
     return {"value": value, "low": value - width, "high": value + width}
 
 
 @pytest.mark.parametrize(
-    ("own", "as_fake", "exchanged", "difference", "outcome"),
+    ("own", "as_fake", "exchanged", "differs", "outcome"),
     [
-        (0.99, 0.45, 0.9, 1.0, "reads"),
-        (0.99, 0.0, 0.3, 1.0, "fragile"),
-        (0.99, 0.0, 0.0, 1.0, "holds"),
-        (0.99, 0.0, 0.0, 0.0, "alike"),
-        (0.5, 0.45, 0.9, 1.0, "no skill"),
+        (0.99, 0.45, 0.9, True, "reads"),
+        (0.99, 0.0, 0.3, True, "fragile"),
+        (0.99, 0.0, 0.0, True, "holds"),
+        (0.99, 0.45, 0.9, False, "alike"),
+        (0.5, 0.45, 0.9, True, "no skill"),
     ],
 )
-def test_the_outcome_follows_from_the_drops(own, as_fake, exchanged, difference, outcome):
+def test_the_outcome_follows_from_the_drops(own, as_fake, exchanged, differs, outcome):
     drops = {"as_fake": figure(as_fake), "as_real": figure(0.0), "exchanged": figure(exchanged)}
 
-    assert decide(figure(own), drops, difference) == outcome
+    assert decide(figure(own), drops, differs=differs) == outcome
 
 
-@given(own=FIGURES, as_fake=FIGURES, exchanged=FIGURES, width=st.floats(0, 1), difference=FIGURES)
+@given(
+    own=FIGURES, as_fake=FIGURES, exchanged=FIGURES, width=st.floats(0, 1), differs=st.booleans()
+)  # fmt: skip
 def test_nothing_is_called_read_unless_both_proofs_are_beyond_chance(
-    own, as_fake, exchanged, width, difference
+    own, as_fake, exchanged, width, differs
 ):
     drops = {
         "as_fake": figure(as_fake, width),
@@ -126,10 +168,11 @@ def test_nothing_is_called_read_unless_both_proofs_are_beyond_chance(
         "exchanged": figure(exchanged, width),
     }
 
-    outcome = decide(figure(own, width), drops, difference)
+    outcome = decide(figure(own, width), drops, differs=differs)
 
     assert outcome in {"reads", *WORDS}
-    proven = as_fake - width > 0 and exchanged - width > MIN_DROP and own - width > 0.5
+    beyond = as_fake - width > 0 and exchanged - width > MIN_DROP and own - width > 0.5
+    proven = differs and beyond
     assert (outcome == "reads") == proven
 
 
@@ -151,5 +194,5 @@ def test_under_no_effect_a_detector_is_accused_in_few_of_many_draws():
             name: with_interval(base - draws.values(auc, arm), confidence=0.975)
             for name, arm in (("as_fake", as_fake), ("as_real", as_real), ("exchanged", swapped))
         }
-        accused += decide(with_interval(base), drops, 1.0) == "reads"
+        accused += decide(with_interval(base), drops, differs=True) == "reads"
     assert accused <= 4
