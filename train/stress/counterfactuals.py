@@ -158,8 +158,8 @@ def judge(scores: Scores, factor: Factor) -> dict[str, Any]:
 
     Keys: name, difference (between the classes, 0 to 1), difference_p (of chance), rows (own, all as
     fake, all as real, exchanged; changes of auc and ap are from own), drops {as_fake, as_real,
-    exchanged} of the AUC from own (97.5 % intervals), gap_explained (share of the distance between the class means that giving
-    reals the fakes' factor closes), outcome, verdict.
+    exchanged} of the AUC from own (97.5 % intervals), gap_explained (share of the distance between the
+    class means that giving reals the fakes' factor closes), outcome, verdict.
     """
     fake, real = _key(factor, Label.FAKE), _key(factor, Label.REAL)
     arms = {
