@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.commands import evaluation
+from pipelines.commands import explain as explain_verb
+from pipelines.commands import stress as stress_verb
 from pipelines.output import Output
 
 HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -805,8 +807,11 @@ def demo(
     show(result, verb.lines(result), as_json, passes=result["agrees"])
 
 
+stress_verb.add_to(app)
+explain_verb.add_to(app)
+
 NOT_YET = (
-    "equalize", "verify", "diff", "stress", "explain", "export-onnx", "monitor",
+    "equalize", "verify", "diff", "export-onnx", "monitor",
 )  # fmt: skip
 """Verbs of the contract that are still to come: they say so, and are not listed."""
 

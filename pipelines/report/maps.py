@@ -82,10 +82,10 @@ def _right(row: dict[str, Any]) -> bool:
 def _couple(
     row: dict[str, Any], why: str, seen: Any, patches: Any, loaded: "LoadedDetector", limit: float
 ) -> Couple:
-    from train.explain import BAR_PX, render
+    from train.explain import render
 
     laid = render(seen, patches, loaded, limit)
-    laid = laid.crop((0, 0, laid.width - BAR_PX, laid.height))
+    laid = laid.crop((0, 0, round(laid.height * seen.width / seen.height), laid.height))  # no scale
     truth, answer = ("generated" if fake else "real" for fake in (row["label"], row["logit"] > 0))
     told = f"{why[0].upper()}{why[1:]}: {truth}, called {answer} with logit {row['logit']:+.2f}"
     return Couple(Tile(row["path"], data_uri(seen)), Tile("patch logits", data_uri(laid)), told)

@@ -127,6 +127,63 @@ def curves(
     return _draw(draw, height=3.2, width=width, alt=f"{y_label} over {x_label}")
 
 
+def intervals(dots: Sequence[Dot], *, label: str, reference: float | None = None) -> str:
+    """Values with their intervals, one per row, from the top; `reference` is marked by a line."""
+
+    def draw(axes: "Axes") -> None:
+        for row, dot in enumerate(reversed(dots)):
+            axes.plot([dot.low, dot.high], [row, row], color=REAL, linewidth=2, alpha=0.55)
+            axes.plot([dot.value], [row], "o", color=REAL, markersize=6)
+        axes.set_yticks(range(len(dots)), [_short(dot.name) for dot in reversed(dots)])
+        axes.set_ylim(-0.7, len(dots) - 0.3)
+        if reference is not None:
+            axes.axvline(reference, color=INK, linewidth=0.8, linestyle=(0, (2, 3)))
+        axes.set_xlabel(label)
+        axes.tick_params(axis="y", length=0)
+
+    return _draw(draw, height=0.8 + 0.29 * len(dots), alt=f"{label} of {len(dots)} rows")
+
+
+def bands(
+    x: Sequence[float], series: Mapping[str, Sequence[Dot]], *, x_label: str, y_label: str
+) -> str:
+    """Curves over `x`, the first value at the left, each in the band of its intervals."""
+
+    def draw(axes: "Axes") -> None:
+        for n, (name, dots) in enumerate(series.items()):
+            color = CYCLE[n % len(CYCLE)]
+            low, high = [dot.low for dot in dots], [dot.high for dot in dots]
+            axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
+            axes.plot(
+                x, [dot.value for dot in dots], label=_short(name), color=color,
+                linestyle=("-", "--", ":")[n % 3], marker="o", markersize=3,
+            )  # fmt: skip
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        if x[0] > x[-1]:
+            axes.invert_xaxis()
+        if len(series) > 1:
+            axes.legend()
+
+    return _draw(draw, height=3.2, alt=f"{y_label} over {x_label}")
+
+
+def grid_map(values: ArrayLike, limit: float, *, label: str) -> str:
+    """A small square of cells, blue below 0 and vermilion above, full at `limit`; `label` has units."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    shades = LinearSegmentedColormap.from_list("real-fake", [REAL, "#FFFFFF", FAKE])
+
+    def draw(axes: "Axes") -> None:
+        shown = axes.imshow(np.asarray(values, float), cmap=shades, vmin=-limit, vmax=limit)
+        axes.set_xlabel("columns cut off")
+        axes.set_ylabel("rows cut off")
+        bar = axes.figure.colorbar(shown, ax=axes, label=label)
+        bar.outline.set_edgecolor(INK)
+
+    return _draw(draw, height=3.4, width=HALF, alt=label)
+
+
 def roc(labels: Sequence[int], scores: Sequence[float]) -> str:
     """The ROC curve of scores; 1 is fake."""
     false, hit = roc_points(labels, scores)

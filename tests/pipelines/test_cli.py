@@ -156,6 +156,10 @@ def grown(wildrf, tmp_path_factory):
     told["compare"] = wildrf("compare", run, root / "runs" / "d", "--json")
     told["matrix"] = wildrf("matrix", run, root / "runs" / "d", "--json")
     told["predict"] = wildrf("predict", run, release / "val", "--device", "cpu", "--json")
+    few = ["--test", "jpeg-fakes", "--max-images", 12, "--device", "cpu"]
+    told["stress"] = wildrf("stress", run, release, *few, "--json")
+    maps = ["--out", root / "maps", "--max-images", 2, "--device", "cpu"]
+    told["explain"] = wildrf("explain", run, release / "val", *maps, "--json")
     told["probe folder"] = wildrf("probe", release / "val", "--workers", 1, "--json")
     copies = root / "copies.html"
     told["dedupe folder"] = wildrf("dedupe", release, "--report", copies, "--workers", 1, "--json")
@@ -190,6 +194,8 @@ CONTRACT = {
     "evaluate": {"platforms", "mean", "groups", "slices", "matched", "leaks", "report"},
     "compare": {"images", "runs", "comparisons"},
     "matrix": {"platforms", "rows"},
+    "stress": {"checkpoint", "preprocessing", "data", "parameters", "versions", "tests", "report"},
+    "explain": {"checkpoint", "images", "patches", "smoothness", "limit", "versions", "report"},
     "run": {"stages"},
 }
 """The minimum keys, from the contract of the commands."""

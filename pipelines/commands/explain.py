@@ -1,0 +1,47 @@
+"""`wildrf explain`: where in a picture a detector sees fake."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put the verb on `app`."""
+    app.command()(explain)
+
+
+def explain(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CKPT", help="A checkpoint file or a run folder.")
+    ],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images or folders.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the pages go.")],
+    own_size: Annotated[
+        bool | None,
+        typer.Option(
+            "--own-size/--as-scored",
+            help="Whole pictures in tiles, or what is scored; default: as trained.",
+        ),
+    ] = None,
+    max_images: Annotated[
+        int, typer.Option("--max-images", metavar="N", min=1, help="At most so many pictures.")
+    ] = 24,
+    device: Annotated[
+        str, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")
+    ] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Show where a detector sees fake: maps, patches, grid.
+
+    Leaves index.html, maps/, grid/, patches.png and explain.json.
+
+    Example: wildrf explain runs/v1 photo.jpg --out explained
+    """
+    from pipelines.cli import show, working
+    from pipelines.explain import Asked, lines, run
+
+    asked = Asked(checkpoint, tuple(paths), out, own_size, max_images, device)
+    with working() as progress:
+        result: dict[str, Any] = run(asked, progress)
+    show(result, lines(result), as_json)

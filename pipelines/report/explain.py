@@ -1,0 +1,122 @@
+"""The page and the contact sheet of `wildrf explain`: maps, the patches that say most, the JPEG grid."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from pipelines.report import page, plots
+from pipelines.report.contact_sheet import data_uri
+from pipelines.report.plots import FAKE, REAL
+
+CONTEXT_PX = 33
+"""Side of the surroundings of a patch that are shown, at the least."""
+
+CUT_PX = 132
+"""Side at which they are shown, each pixel a square."""
+
+ACROSS = 6
+"""Patches in a row of the sheet."""
+
+LINE_PX = 13
+
+SHOWN_PX = 900
+"""Longest side of a map on the page; maps/ has it at the picture's own size."""
+
+
+def cut_patch(picture: Image.Image, box: list[float]) -> Image.Image:
+    """The patch at `box` with its surroundings, enlarged without smoothing, the patch outlined."""
+    side = max(CONTEXT_PX, round(2 * (box[2] - box[0])), round(2 * (box[3] - box[1])))
+    left = round((box[0] + box[2] - side) / 2)
+    top = round((box[1] + box[3] - side) / 2)
+    cut = picture.crop((left, top, left + side, top + side))  # black beyond the edge
+    shown = cut.resize((CUT_PX, CUT_PX), Image.Resampling.NEAREST)
+    zoom = CUT_PX / side
+    outline = [(v - o) * zoom for v, o in zip(box, (left, top, left, top), strict=True)]
+    ImageDraw.Draw(shown).rectangle(outline, outline=(255, 255, 255), width=2)
+    return shown
+
+
+def save_sheet(
+    patches: dict[str, list[dict[str, Any]]], cuts: dict[tuple[str, str, int, int], Any], out: Path
+) -> None:
+    """The contact sheet as PNG: the most fake patches above, the most real below, each with its words."""
+    rows = {kind: -(-len(chosen) // ACROSS) for kind, chosen in patches.items()}
+    cell_w, cell_h = CUT_PX + 8, CUT_PX + 4 * LINE_PX
+    height = sum(2 * LINE_PX + count * cell_h for count in rows.values())
+    sheet = Image.new("RGB", (ACROSS * cell_w + 8, height + 8), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=10)
+    top = 4
+    for kind, chosen in patches.items():
+        draw.text((8, top), f"most {kind}: patch logit, place, picture", "black", font)
+        top += 2 * LINE_PX
+        for n, patch in enumerate(chosen):
+            x, y = 8 + n % ACROSS * cell_w, top + n // ACROSS * cell_h
+            sheet.paste(cuts[kind, patch["name"], patch["x"], patch["y"]], (x, y))
+            for k, line in enumerate(words(patch)):
+                draw.text((x, y + CUT_PX + 2 + k * LINE_PX), line[:23], "black", font)
+        top += rows[kind] * cell_h
+    sheet.save(out)
+
+
+def words(patch: dict[str, Any]) -> tuple[str, str, str]:
+    """Logit, place in the picture, and which picture."""
+    left, top = patch["box"][:2]
+    return f"{patch['logit']:+.2f}", f"x {left:g}, y {top:g} px", Path(patch["source"]).name
+
+
+def write_explain_page(result: dict[str, Any], out: Path) -> Path:
+    """Write index.html beside the pictures that it shows; they are inlined."""
+    images = [
+        {
+            **row,
+            "map": _inline(out / "maps" / f"{row['name']}.png", lossless=False),
+            "zoomed": _inline(out / "grid" / f"{row['name']}.png", lossless=True),
+            "strongest": words(row["most_fake"][0]),
+        }
+        for row in result["images"]
+    ]
+    html = page.render(
+        "explain.html",
+        title="Where the detector sees fake",
+        result=result,
+        images=images,
+        sheet=_inline(out / "patches.png", lossless=True),
+        histogram=page.markup(_histogram(result)) if len(images) > 1 else None,
+        ramp=f"linear-gradient(90deg, {REAL}, transparent, {FAKE})",
+        phases=_phases(result),
+    )
+    return page.write(out / "index.html", html)
+
+
+def _histogram(result: dict[str, Any]) -> str:
+    found = [
+        plots.Dot(Path(row["path"]).name, row["smoothness"], row["smoothness"], row["smoothness"])
+        for row in result["images"]
+        if row["smoothness"] is not None
+    ]
+    return plots.intervals(
+        found, label="rank correlation of patch logit with smoothness, per picture", reference=0
+    )
+
+
+def _phases(result: dict[str, Any]) -> list[list[str]] | None:
+    """Mean logit by place in the JPEG block, over pictures at their own size; None with one place."""
+    maps = [row["phase"] for row in result["images"] if row["at_own_size"]]
+    if not maps or len(maps[0]) < 2:
+        return None
+    return [[f"{value:+.3f}" for value in row] for row in np.mean(maps, axis=0)]
+
+
+def _inline(file: Path, *, lossless: bool) -> str:
+    with Image.open(file) as opened:
+        image = opened.convert("RGB")
+    if not lossless:
+        image.thumbnail((SHOWN_PX, SHOWN_PX))
+        return data_uri(image)
+    packed = io.BytesIO()
+    image.save(packed, "PNG")
+    return "data:image/png;base64," + base64.b64encode(packed.getvalue()).decode("ascii")

@@ -1,0 +1,243 @@
+"""`wildrf stress` and `wildrf explain` as a user meets them, and their pages."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from schemas.policy import TrainPolicy
+from train.stress import TESTS
+from train.training import train_detector
+
+HOSTILE = "<img src=x onerror=alert(1)>&\"'.jpg"
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+
+def tags_of(html):
+    parser = Tags()
+    parser.feed(html)
+    return parser.tags
+
+
+def save(path, rng, quality, size=(64, 64)):
+    coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC))
+    noise = rng.normal(0, 10, (*size[::-1], 3))
+    Image.fromarray((smooth + noise).clip(0, 255).astype(np.uint8)).save(path, quality=quality)
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory):
+    """A set whose classes differ in JPEG quality alone, and the run of a detector trained on it."""
+    root, rng = tmp_path_factory.mktemp("known"), np.random.default_rng(0)
+    for folder, count in (("train", 40), ("val", 10), ("test/x", 25)):
+        for leaf, quality in (("0_real", 95), ("1_fake", 40)):
+            (root / "set" / folder / leaf).mkdir(parents=True)
+            for k in range(count):
+                save(root / "set" / folder / leaf / f"{k}.jpg", rng, quality)
+    save(root / "set/test/x/1_fake" / HOSTILE, rng, 40)
+    recipe = TrainPolicy(
+        detector="tiny-ladeda", size=64, crop=48, batch=8, epochs=10, learning_rate=1e-2,
+        fit="native", workers=2, device="cpu", precision="float32",
+    )  # fmt: skip
+    train_detector(root / "set", root / "run", recipe)
+    return root
+
+
+@pytest.fixture(scope="module")
+def stressed(wildrf, known):
+    """Everything, into the run's own folder."""
+    answer = wildrf("stress", known / "run", known / "set", "--max-images", 30, "--json")
+    return answer, known / "run/stress"
+
+
+def test_all_tests_run_and_the_result_is_left_in_the_run(stressed):
+    answer, place = stressed
+
+    found = json.loads(answer.out)
+    assert answer.code == 0
+    assert set(found["tests"]) == {n for n, t in TESTS.items() if "rivals" not in t.needs}
+    assert found["out"] == str(place)
+    assert Path(found["report"]).is_file()
+    record = json.loads((place / "stress.json").read_text())
+    assert record["tests"] == found["tests"]
+
+
+def test_the_verdict_against_a_format_reader_is_told_first_on_the_page(stressed):
+    html = (stressed[1] / "stress.html").read_text()
+
+    assert html.index("Exposed") < html.index("<h2")
+    assert "reads the file format: AUC" in html
+    assert all(f'id="{name}"' in html for name in json.loads(stressed[0].out)["tests"])
+
+
+def test_the_pages_ask_nothing_of_the_network_and_run_no_script(stressed, explained):
+    for page in (stressed[1] / "stress.html", explained[1] / "index.html"):
+        html = page.read_text()
+        found = tags_of(html)
+        sources = [v for _, a in found for k, v in a.items() if k in ("src", "xlink:href")]
+        assert all(source.startswith(("data:", "#")) for source in sources)
+        assert "script" not in {tag for tag, _ in found}
+        assert not any(name.startswith("on") for _, attributes in found for name in attributes)
+        assert not re.search(r"url\((?!#)", html)
+
+
+def test_tests_can_be_named_and_lines_for_people_have_n_and_interval(wildrf, known, tmp_path):
+    answer = wildrf(
+        "stress", known / "run", known / "set", "--test", "jpeg-fakes", "--test", "efficiency",
+        "--max-images", 12, "--out", tmp_path,
+    )  # fmt: skip
+
+    assert answer.code == 0
+    assert answer.out == ""
+    assert re.search(r"fakes JPEG 70 +12 +\d\.\d{3} \[", answer.err)
+    assert "1,297" in answer.err
+    assert "jpeg-grid" not in answer.err
+    assert list(json.loads((tmp_path / "stress.json").read_text())["tests"]) == [
+        "efficiency",
+        "jpeg-fakes",
+    ]
+
+
+def test_with_another_checkpoint_they_are_compared(wildrf, known, tmp_path):
+    answer = wildrf(
+        "stress", known / "run", known / "set", "--test", "patch-size", "--against", known / "run",
+        "--max-images", 12, "--out", tmp_path, "--json",
+    )  # fmt: skip
+
+    rows = json.loads(answer.out)["tests"]["patch-size"]["rows"]
+    assert [row["patch_px"] for row in rows] == [5, 5]
+    assert rows[1]["auc_change"] == {"value": 0, "low": 0, "high": 0}
+
+
+@pytest.mark.parametrize(
+    ("extra", "told"),
+    [
+        (["--test", "nonsense"], "expected one of counterfactuals"),
+        (["--test", "patch-size"], "name them with --against CKPT"),
+        (["--device", "nonsense"], "device"),
+        (["--against", "nowhere.pt"], "nowhere.pt does not exist"),
+    ],
+)
+def test_bad_input_is_one_line(wildrf, known, tmp_path, extra, told):
+    answer = wildrf("stress", known / "run", known / "set", "--out", tmp_path, *extra)
+
+    assert answer.code == 2
+    assert told in answer.err
+    assert len(answer.err.strip().splitlines()) == 1
+
+
+def test_a_file_of_no_run_leaves_nothing_unless_told_where(wildrf, known, tmp_path):
+    bare = tmp_path / "bare.pt"
+    bare.write_bytes((known / "run/checkpoint.pt").read_bytes())
+
+    answer = wildrf("stress", bare, known / "set", "--test", "pooling", "--max-images", 8)
+
+    assert answer.code == 0
+    assert "name a folder with --out" in answer.err
+    assert list(tmp_path.iterdir()) == [bare]
+
+
+@pytest.fixture(scope="module")
+def explained(wildrf, known, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(5)
+    save(folder / "wide.jpg", rng, 90, size=(150, 70))
+    save(folder / "tall.jpg", rng, 40, size=(60, 130))
+    save(folder / HOSTILE, rng, 40)
+    (folder / "broken.jpg").write_bytes(b"nothing")
+    out = tmp_path_factory.mktemp("explained")
+    return wildrf("explain", known / "run", folder, "--out", out, "--json"), out
+
+
+def test_maps_are_at_the_size_of_each_picture_and_patches_have_source_place_and_logit(explained):
+    answer, out = explained
+
+    found = json.loads(answer.out)
+    assert answer.code == 0
+    by_name = {Path(row["path"]).name: row for row in found["images"]}
+    assert (by_name["wide.jpg"]["width"], by_name["wide.jpg"]["height"]) == (150, 70)
+    assert by_name["wide.jpg"]["grid"] == [33, 73]
+    with Image.open(out / "maps" / f"{by_name['wide.jpg']['name']}.png") as drawn:
+        assert drawn.height == 70
+        assert drawn.width > 150
+    logits = np.load(out / "maps" / f"{by_name['wide.jpg']['name']}.npy")
+    best = by_name["wide.jpg"]["most_fake"][0]
+    assert logits.max() == pytest.approx(best["logit"])
+    assert logits[best["y"] // 2, best["x"] // 2] == pytest.approx(best["logit"])
+    assert best["box"] == [best["x"], best["y"], best["x"] + 5, best["y"] + 5]
+    for name in ("patches.png", "index.html", "explain.json"):
+        assert (out / name).stat().st_size > 500
+    assert found["smoothness"]["n"] == 3
+
+
+def test_the_patches_of_the_sheet_are_those_that_say_most_of_all_pictures(explained):
+    found = json.loads(explained[0].out)
+
+    for kind, sign in (("fake", -1), ("real", 1)):
+        chosen = [p["logit"] for p in found["patches"][kind]]
+        every = [p["logit"] for row in found["images"] for p in row[f"most_{kind}"]]
+        assert chosen == sorted(every, key=lambda v: sign * v)[: len(chosen)]
+
+
+def test_a_hostile_name_is_text_and_a_broken_file_is_told(explained):
+    answer, out = explained
+
+    html = (out / "index.html").read_text()
+    assert "<img src=x" not in html
+    assert "&lt;img src=x onerror=alert(1)&gt;" in html
+    (skipped,) = json.loads(answer.out)["skipped"]
+    assert skipped["path"].endswith("broken.jpg")
+
+
+def test_the_logit_told_is_that_of_predict(wildrf, known, explained):
+    found = json.loads(explained[0].out)["images"]
+
+    for row in found:
+        answer = wildrf("predict", known / "run", row["path"], "--json")
+        assert json.loads(answer.out)["logit"] == pytest.approx(row["logit"], abs=1e-4)
+
+
+@pytest.mark.parametrize("paths", [["nowhere"], ["."]])
+def test_nothing_to_explain_is_one_line(wildrf, known, tmp_path, monkeypatch, paths):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+
+    answer = wildrf("explain", known / "run", *paths, "--out", tmp_path / "out")
+
+    assert answer.code == 2
+    assert "expected" in answer.err
+    assert len(answer.err.strip().splitlines()) == 1
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1100, 420])
+@pytest.mark.parametrize("name", ["stress.html", "index.html"])
+def test_the_pages_fit_the_window_and_every_picture_on_them_shows(
+    browser, stressed, explained, scheme, width, name
+):
+    (page,) = (place / name for place in (stressed[1], explained[1]) if (place / name).exists())
+    view = browser.new_page(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
+    )
+    troubles: list[object] = []
+    view.on("pageerror", lambda error: troubles.append(error))
+    view.goto(page.resolve().as_uri())
+
+    assert view.evaluate("document.documentElement.scrollWidth") <= width
+    assert view.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+    assert troubles == []
+    view.close()
