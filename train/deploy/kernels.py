@@ -91,16 +91,16 @@ def first_row(
             row[0, o, x] = max(total, np.float32(0))
     for o in range(WIDTH):
         for x in range(width):
-            total = b2[o]
+            total = np.float32(0)
             for i in range(WIDTH):
                 total += w2[o, i] * row[0, i, x]
-            row[1, o, x] = max(total, np.float32(0))
+            row[1, o, x] = max(total + b2[o], np.float32(0))
 
 
 @compiled
-def last_row(even: Floats, odd: Floats, y: int, w3: Floats, bias: np.float32, out: Floats) -> None:
+def last_row(even: Floats, odd: Floats, y: int, w3: Floats, out: Floats) -> None:
     """One channel of the 3 x 3 with stride 2: rows y to y + 2, kept at their number modulo 3."""
-    out[:] = bias
+    out[:] = 0
     for i in range(WIDTH):
         for x in range(len(out)):
             total = out[x]
@@ -143,8 +143,10 @@ def patch_logits(
         if y < 2 or y % 2:
             continue
         logits = out[y // 2 - 1]
-        logits[:] = bias
+        logits[:] = 0
         for o in range(WIDTH):
-            last_row(even, odd, y - 2, w3[o], b3[o], channel)
-            for x in range(width):
-                logits[x] += head[o] * max(channel[x], np.float32(0))
+            last_row(even, odd, y - 2, w3[o], channel)
+            for x in range(width):  # the shift is large and comes last: what is before it stays exact
+                logits[x] += head[o] * max(channel[x] + b3[o], np.float32(0))
+        for x in range(width):
+            logits[x] += bias
