@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.commands import deploy
 from pipelines.output import Output
 
 HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -633,6 +634,12 @@ Minutes = Annotated[float | None, typer.Option("--max-minutes", metavar="M", hel
 Device = Annotated[
     str | None, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")
 ]
+Cases = Annotated[
+    Path | None,
+    typer.Option(
+        "--cases", metavar="DIR", help="Known images to look at again in the end; default: cases/."
+    ),
+]
 
 
 @app.command()
@@ -656,6 +663,7 @@ def train(
     seed: Seed = None,
     max_minutes: Minutes = None,
     device: Device = None,
+    cases: Cases = None,
     workspace: WorkspaceDir = None,
     as_json: Json = False,
 ) -> None:
@@ -665,8 +673,11 @@ def train(
 
     Example: wildrf train releases/v1 --out runs/v1 --max-minutes 20
     """
+    from pipelines import cases as known
     from pipelines import detect
     from train.training import train_detector
+
+    table = known.table_for(cases, workspace or context.obj)
 
     recipe = detect.recipe_with(
         recipe_of(context, workspace), detector=detector, epochs=epochs, size=size, crop=crop, batch=batch,
@@ -676,7 +687,8 @@ def train(
     result = train_detector(
         directory, out, recipe, on_epoch=lambda report: told.say(detect.say_epoch(report))
     ).to_dict()
-    show(result, detect.train_lines(result), as_json)
+    more = known.after_training(result, table)
+    show(result, detect.train_lines(result) + more, as_json)
 
 
 @app.command()
@@ -697,20 +709,24 @@ def distill(
     seed: Seed = None,
     max_minutes: Minutes = None,
     device: Device = None,
+    cases: Cases = None,
     as_json: Json = False,
 ) -> None:
     """Teach a small detector what a large one sees.
 
     Example: wildrf distill runs/v1 --out runs/v1-tiny
     """
+    from pipelines import cases as known
     from pipelines import detect
 
+    table = known.table_for(cases, None)
     told = Output(as_json)
     result = detect.distill_run(
         teacher, out, data, lambda report: told.say(detect.say_epoch(report)),
         detector=detector, epochs=epochs, seed=seed, max_minutes=max_minutes, device=device,
     )  # fmt: skip
-    show(result, detect.train_lines(result), as_json)
+    more = known.after_training(result, table)
+    show(result, detect.train_lines(result) + more, as_json)
 
 
 @app.command()
@@ -819,8 +835,10 @@ def demo(
     show(result, verb.lines(result), as_json, passes=result["agrees"])
 
 
+deploy.add_to(app)
+
 NOT_YET = (
-    "equalize", "verify", "diff", "stress", "calibrate", "explain", "export-onnx", "monitor",
+    "equalize", "verify", "diff", "stress", "calibrate", "explain", "monitor",
 )  # fmt: skip
 """Verbs of the contract that are still to come: they say so, and are not listed."""
 

@@ -52,8 +52,9 @@ def predict(
     precision: str = "float32",
     batch: int = EVAL_BATCH,
     workers: int = 4,
+    folders: bool = True,
 ) -> Iterator[dict[str, Any]]:
-    """Yield {path, logit, score} per file, or {path, error}; folders are walked.
+    """Yield {path, logit, score} per file, or {path, error}; folders are walked if `folders`.
 
     The score is sigmoid(logit): above 0.5 means fake. `checkpoint` may be an exported ONNX file.
 
@@ -61,7 +62,7 @@ def predict(
         CheckpointError: if the checkpoint cannot be used.
         InputError: if the device is not there.
     """
-    files = (file for path in paths for file in _files(path))
+    files = (file for path in paths for file in (expand(path) if folders else [path]))
     for row in _rows(checkpoint, files, device, precision, batch, workers):
         if row.logit is None:
             yield {"path": str(row.path), "error": row.error}
@@ -88,7 +89,7 @@ def sigmoid(logit: float) -> float:
     return grown / (1 + grown)
 
 
-def _files(path: Path) -> Iterator[Path]:
+def expand(path: Path) -> Iterator[Path]:
     """`path` itself, or the images below it if it is a folder."""
     if not path.is_dir():
         yield path

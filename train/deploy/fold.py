@@ -22,6 +22,7 @@ from train.detectors.representation import Representation
 from train.detectors.tiny import TinyLaDeDa
 
 
+@torch.no_grad()
 def fold(detector: PatchDetector) -> PatchDetector:
     """A copy of `detector` with the same logits and fewer layers, in evaluation mode.
 
@@ -34,21 +35,41 @@ def fold(detector: PatchDetector) -> PatchDetector:
     for module in folded.modules():
         _fold_norms(module)
     folded.requires_grad_(False)
-    folded.fc.bias += (_mean_logit(detector) - _mean_logit(folded)).float()
+    moved = _mean_logit(detector) - _mean_logit(folded)
+    folded.fc.bias += moved.float()
     return folded
 
 
-@torch.no_grad()
 def _mean_logit(detector: PatchDetector) -> Tensor:
     """The mean logit of all patches of a noisy picture, computed in float64."""
-    exact = copy.deepcopy(detector).eval().cpu().double()
-    exact.representation = cast(Representation, nn.Identity())  # which would round to float32
     noise = torch.Generator().manual_seed(0)
     scene = torch.randn(1, 3, 6, 6, generator=noise)
     smooth = nn.functional.interpolate(scene, size=(96, 96), mode="bicubic")
     picture = smooth + 0.2 * torch.randn(1, 3, 96, 96, generator=noise)
-    grid = exact.features(detector.representation.cpu()(picture).double())
-    return (grid.mean(dim=(0, 2, 3)) * exact.fc.weight[0]).sum() + exact.fc.bias[0]
+    grid = exact_features(detector, picture)
+    head = detector.fc
+    return (grid.mean(dim=(0, 2, 3)) * head.weight[0].double()).sum() + head.bias[0].double()
+
+
+@torch.no_grad()
+def exact_features(detector: PatchDetector, images: Tensor) -> Tensor:
+    """The feature grid of normalised `images`, in float64 from the representation on."""
+    exact = copy.deepcopy(detector).eval().cpu()
+    seen = exact.representation(images).double()
+    exact.representation = cast(Representation, nn.Identity())  # which would round to float32
+    return exact.double().features(seen)
+
+
+@torch.no_grad()
+def exact_logits(detector: PatchDetector, images: Tensor) -> Tensor:
+    """Logits (B,) of normalised `images` (B, 3, H, W) in float64 up to the pool: what float32 comes close to."""
+    pooled = copy.deepcopy(detector).eval().cpu()
+    grid = exact_features(detector, images)
+    if detector.pooling == "mean":
+        head = pooled.fc
+        return grid.mean(dim=(2, 3)) @ head.weight[0].double() + head.bias.double()
+    pooled.features = lambda _: grid  # type: ignore[method-assign]
+    return pooled(images).squeeze(1).double()
 
 
 def _compose_stem(detector: LaDeDa | TinyLaDeDa) -> None:
