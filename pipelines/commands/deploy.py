@@ -9,6 +9,8 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.
 Checkpoint = Annotated[
     Path, typer.Argument(metavar="CKPT", help="A checkpoint file or a run folder.")
 ]
+
+
 def add_to(app: typer.Typer) -> None:
     """Put the verbs of this file on the command line."""
     for name, verb in (("export-onnx", export_onnx), ("parity", parity), ("cases", cases)):
@@ -23,7 +25,9 @@ def export_onnx(
     ] = False,
     tolerance: Annotated[
         float,
-        typer.Option("--tolerance", metavar="T", min=0, help="How far logits may be off: T (1 + |logit|)."),
+        typer.Option(
+            "--tolerance", metavar="T", min=0, help="How far logits may be off: T (1 + |logit|)."
+        ),
     ] = 1e-5,
     as_json: Json = False,
 ) -> None:
@@ -35,10 +39,8 @@ def export_onnx(
     """
     from pipelines import detect
     from pipelines.cli import show
-    from pipelines.judge import need_writable
     from train.deploy.export import export_onnx as export
 
-    need_writable(out)
     found = export(detect.checkpoint_of(checkpoint), out, patch_map=patch_map, tolerance=tolerance)
     result = found.to_dict()
     show(result, detect.export_lines(result), as_json)
@@ -49,7 +51,8 @@ def parity(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="[ONNX] PATH...", help="Images or folders; an ONNX file before them is compared too."
+            metavar="[ONNX] PATH...",
+            help="Images or folders; an ONNX file before them is compared too.",
         ),
     ],
     files: Annotated[
@@ -83,7 +86,9 @@ def cases(
     checkpoint: Checkpoint,
     table: Annotated[
         Path,
-        typer.Argument(metavar="[CASES]", help="A folder with cases.csv or cases.toml, or the table."),
+        typer.Argument(
+            metavar="[CASES]", help="A folder with cases.csv or cases.toml, or the table."
+        ),
     ] = Path("cases"),
     as_json: Json = False,
 ) -> None:

@@ -1,11 +1,12 @@
 """How fast detectors score: `python tests/benchmarks/inference.py [--images N] [--threads N]`.
 
-1. End to end: how fast files of one megapixel are decoded and resized and nothing else, by as many threads, and how
-   fast `train.predict` scores them, Tiny-LaDeDa in torch and in ONNX.
+1. End to end: how fast files of one megapixel are decoded and resized and nothing else, by as many
+   threads, and how fast `train.predict` scores them, Tiny-LaDeDa in torch and in ONNX.
 2. Tiny-LaDeDa alone, one image of 256 x 256 on one core: eager float32 torch, ours, ONNX Runtime.
 3. LaDeDa9 alone, batches: eager float32 torch, ours, ONNX Runtime.
 
-All in one run and in turns, since the machine may be busy: judge the ratios. Times of one core are CPU seconds.
+All in one run and in turns, since the machine may be busy: judge the ratios. Times of one core are CPU
+seconds.
 """
 
 import argparse
@@ -138,7 +139,9 @@ def alone(path, batch, calls):
             best[name] = min(best[name], spent)
     print(f"{loaded.spec.name}, 256 x 256, one core, batch {batch}, best of {ROUNDS}")
     for name, seconds in best.items():
-        print(f"  {name:20s} {seconds * 1e3:8.2f} ms an image, {best['eager'] / seconds:.2f} x eager")
+        print(
+            f"  {name:20s} {seconds * 1e3:8.2f} ms an image, {best['eager'] / seconds:.2f} x eager"
+        )
 
 
 if __name__ == "__main__":

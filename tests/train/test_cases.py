@@ -36,7 +36,9 @@ def table(tmp_path, picture_set):
     for name, file in (("a.png", source[0]), ("b.png", source[-1])):
         (place / name).write_bytes(file.read_bytes())
     (place / "broken.png").write_bytes(b"x")
-    text = "path,expected,note\na.png,real,the cover\nb.png,FAKE,\nbroken.png,fake,\ngone.png,real,\n"
+    text = (
+        "path,expected,note\na.png,real,the cover\nb.png,FAKE,\nbroken.png,fake,\ngone.png,real,\n"
+    )
     (place / "cases.csv").write_text(text)
     return place / "cases.csv"
 
@@ -118,7 +120,11 @@ def test_toml_says_the_same_as_csv(table):
         ("cases.csv", "", "lacks the column expected and path"),
         ("cases.csv", "path,verdict\na,real\n", "lacks the column expected"),
         ("cases.csv", "path,expected\n", "has no case"),
-        ("cases.csv", "path,expected\na.png,real\nb.png,maybe\n", r"line 3 has path 'b.png' and expected 'maybe'"),
+        (
+            "cases.csv",
+            "path,expected\na.png,real\nb.png,maybe\n",
+            r"line 3 has path 'b.png' and expected 'maybe'",
+        ),
         ("cases.csv", "path,expected\n,real\n", "line 2 has path ''"),
         ("cases.toml", "[[case]\n", "is not valid TOML"),
         ("cases.toml", "case = 3\n", r"no \[\[case\]\]"),

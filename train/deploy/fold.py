@@ -5,9 +5,9 @@ before it (https://arxiv.org/abs/1712.05877, section 3.2). The stems of LaDeDa a
 1 x 1 and a 3 x 3 convolution with nothing between them: their product is one 3 x 3, which for LaDeDa
 leaves out a ninth of all multiplications. Neither has padding, so that both hold up to the border.
 
-Weights are multiplied in float64 and rounded to float32. Rounding them moves the logits of all pictures by much the
-same (Tiny-LaDeDa: 8e-6, of which 2e-6 differ from picture to picture), so that what it moves them by on noise is
-taken back in the last bias (https://arxiv.org/abs/1906.04721, section 4.2).
+Weights are multiplied in float64 and rounded to float32. Rounding moves the logits of all pictures by much
+the same (the published Tiny-LaDeDa: 1e-5, of which a third differs from picture to picture), so that what it
+moves them by on noise is taken back in the last bias (https://arxiv.org/abs/1906.04721, section 4.2).
 """
 
 import copy
@@ -36,7 +36,7 @@ def fold(detector: PatchDetector) -> PatchDetector:
         _fold_norms(module)
     folded.requires_grad_(False)
     moved = _mean_logit(detector) - _mean_logit(folded)
-    folded.fc.bias += moved.float()
+    folded.fc.bias.add_(moved.float())
     return folded
 
 
@@ -62,14 +62,15 @@ def exact_features(detector: PatchDetector, images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def exact_logits(detector: PatchDetector, images: Tensor) -> Tensor:
-    """Logits (B,) of normalised `images` (B, 3, H, W) in float64 up to the pool: what float32 comes close to."""
+    """Logits (B,) of normalised `images` (B, 3, H, W) in float64: what float32 comes close to."""
     pooled = copy.deepcopy(detector).eval().cpu()
     grid = exact_features(detector, images)
     if detector.pooling == "mean":
         head = pooled.fc
         return grid.mean(dim=(2, 3)) @ head.weight[0].double() + head.bias.double()
-    pooled.features = lambda _: grid  # type: ignore[method-assign]
-    return pooled(images).squeeze(1).double()
+    pooled.features = lambda images: grid  # type: ignore[method-assign]
+    logits: Tensor = pooled(images)
+    return logits.squeeze(1).double()
 
 
 def _compose_stem(detector: LaDeDa | TinyLaDeDa) -> None:
@@ -109,7 +110,7 @@ def fold_norm(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 def _conv(weight: Tensor, bias: Tensor | None, like: nn.Conv2d) -> nn.Conv2d:
     outputs, inputs, kernel, _ = weight.shape
-    made = nn.Conv2d(inputs, outputs, kernel, like.stride, bias=bias is not None)
+    made = nn.Conv2d(inputs, outputs, kernel, like.stride[0], bias=bias is not None)
     made.weight.data = weight.detach().float()
     if bias is not None and made.bias is not None:
         made.bias.data = bias.detach().float()

@@ -2,17 +2,16 @@
 
 ONNX has a Resize with antialiasing, but it rounds otherwise than Pillow, by up to a level a pixel, and a
 Tiny-LaDeDa score moves with the least of that. So the resize is written out as Pillow does it
-(https://github.com/python-pillow/Pillow, src/libImaging/Resample.c): coefficients in float64, brought to
-22 binary digits after the point, summed in integers and rounded to 8 bits, along rows and then along columns
-(in tall pictures the other way round). The outcome is the same to the bit. One tap of the kernel is summed at a time, so that memory stays at a few
-times the picture.
+(https://github.com/python-pillow/Pillow, src/libImaging/Resample.c): coefficients in float64, brought to 22
+binary digits after the point, summed in integers and rounded to 8 bits, along rows and then along columns
+(in tall pictures the other way round). The outcome is the same to the bit. One tap of the kernel is summed
+at a time, so that memory stays at a few times the picture.
 """
 
 from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from train.transforms import Preprocessing
@@ -23,7 +22,7 @@ DIGITS = 22
 INPUT = "image"
 RESIZED = "wildrf/resized"
 NORMALISED = "wildrf/normalised"
-"""Names of what a graph takes and of what lies between its steps, (n, size, size, 3) and (n, 3, size, size)."""
+"""Names of what lies between the steps: (n, size, size, 3) uint8 and (n, 3, size, size) float32."""
 
 
 class Nodes:
@@ -51,7 +50,9 @@ class Nodes:
         return self.add("Cast", name, into=into, to=kind)
 
 
-def preprocessing_model(preprocessing: Preprocessing, opset: int, ir_version: int) -> onnx.ModelProto:
+def preprocessing_model(
+    preprocessing: Preprocessing, opset: int, ir_version: int
+) -> onnx.ModelProto:
     """From `image` (n, height, width, 3) uint8 to NORMALISED, (n, 3, size, size) float32."""
     build = Nodes("wildrf/")
     side = preprocessing.size
@@ -169,9 +170,7 @@ def resample(build: Nodes, image: str, axis: int, places: str, weights: str) -> 
     shape = build.add("Shape", image)
     before = build.add("Slice", shape, *(build.constant([v], np.int64) for v in (0, axis)))
     after = build.add("Slice", shape, *(build.constant([v], np.int64) for v in (axis + 1, 4)))
-    size, taps = (
-        build.add("Shape", places, start=at, end=at + 1) for at in (0, 1)
-    )
+    size, taps = (build.add("Shape", places, start=at, end=at + 1) for at in (0, 1))
     room = build.add("Concat", before, size, after, axis=0)
     rounding = helper.make_tensor("value", TensorProto.INT32, [1], [1 << (DIGITS - 1)])
     start = build.add("ConstantOfShape", room, value=rounding)
@@ -210,5 +209,3 @@ def _one_tap(image: str, axis: int, places: str, weights: str, prefix: str) -> o
         ],
         build.constants,
     )
-
-

@@ -29,11 +29,13 @@ def compiled(function: Function) -> Function:
 
     Multiplications and additions may be joined ("contract"), and that is all that is relaxed.
     """
-    options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+    contract = {"contract"}
     try:
-        return cast(Function, numba.njit(cache=True, **options)(function))
+        made = numba.njit(nogil=True, cache=True, fastmath=contract, error_model="numpy")
+        return cast(Function, made(function))
     except RuntimeError:  # no folder for the cache: a read-only installation without a home
-        return cast(Function, numba.njit(**options)(function))
+        made = numba.njit(nogil=True, fastmath=contract, error_model="numpy")
+        return cast(Function, made(function))
 
 
 @compiled
@@ -146,7 +148,9 @@ def patch_logits(
         logits[:] = 0
         for o in range(WIDTH):
             last_row(even, odd, y - 2, w3[o], channel)
-            for x in range(width):  # the shift is large and comes last: what is before it stays exact
+            for x in range(
+                width
+            ):  # the shift is large and comes last: what is before it stays exact
                 logits[x] += head[o] * max(channel[x] + b3[o], np.float32(0))
         for x in range(width):
             logits[x] += bias

@@ -4,8 +4,8 @@
     predict    `train.predict`: threads, compiled or folded network
     onnx       the exported file, fed the whole picture: resize and all inside it
 
-Where a logit is off by more than the tolerance, the first step whose outcome differs is named: decode (8-bit RGB
-at its own size), resize (8-bit), normalise, or network.
+Where a logit is off by more than the tolerance, the first step whose outcome differs is named: decode (8-bit
+RGB at its own size), resize (8-bit), normalise, or network.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,14 +27,14 @@ from train.deploy.export import difference
 from train.deploy.runtime import LOGIT, is_onnx, load_onnx, need, open_session
 from train.engine import predict_logits
 from train.predict import expand, score_files
-from train.transforms import Preprocessing, normalise, to_batch, to_rgb
+from train.transforms import Preprocessing, normalise, to_rgb
 
 FILES = 10
 """Files compared unless more are asked for."""
 
 TOLERANCES = {"tiny-ladeda": 2e-5}
 DEFAULT_TOLERANCE = 1e-4
-"""How far apart two float32 logits may be, as a part of 1 + the logit: each is within half of it of the exact one.
+"""How far apart two float32 logits may be, as a part of 1 + the logit; each rounds for itself.
 
 Tiny-LaDeDa was seen to come to 1.1e-5 on photographs; 50 layers round more than 4.
 """
@@ -163,7 +163,9 @@ def training_path(loaded: LoadedDetector, paths: Sequence[Path]) -> list[Stages]
     batches = list(eval_batches(images, batch=EVAL_BATCH))
     logits = predict_logits(loaded.model, batches, loaded.preprocessing, cpu)
     planes = [
-        one.numpy() for batch in batches for one in normalise(batch, loaded.preprocessing, cpu.device)
+        one.numpy()
+        for batch in batches
+        for one in normalise(batch, loaded.preprocessing, cpu.device)
     ]
     pictures = [read_rgb(path, loaded.preprocessing) for path in paths]
     return [

@@ -1,9 +1,9 @@
 """An exported ONNX file as a detector, run by ONNX Runtime (https://onnxruntime.ai).
 
-The file says which checkpoint it is, and what preprocessing is inside; a file that does not is refused, because
-nobody could say what its scores mean. It takes pictures of any size. Where it is given files, Pillow resizes them
-and the resize inside the graph, which is the same to the bit but slower, has nothing left to do;
-`wildrf parity` runs it all.
+The file says which checkpoint it is, and what preprocessing is inside; a file that does not is refused,
+because nobody could say what its scores mean. It takes pictures of any size. Where it is given files,
+Pillow resizes them and the resize inside the graph, which is the same to the bit but slower, has
+nothing left to do; `wildrf parity` runs it all.
 """
 
 import hashlib
