@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.commands import evaluation
+from pipelines.commands import deploy, evaluation
 from pipelines.commands import explain as explain_verb
 from pipelines.commands import stress as stress_verb
 from pipelines.output import Output
@@ -639,6 +639,12 @@ Minutes = Annotated[float | None, typer.Option("--max-minutes", metavar="M", hel
 Device = Annotated[
     str | None, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")
 ]
+Cases = Annotated[
+    Path | None,
+    typer.Option(
+        "--cases", metavar="DIR", help="Known images to look at again in the end; default: cases/."
+    ),
+]
 
 
 @app.command()
@@ -662,6 +668,7 @@ def train(
     seed: Seed = None,
     max_minutes: Minutes = None,
     device: Device = None,
+    cases: Cases = None,
     workspace: WorkspaceDir = None,
     as_json: Json = False,
 ) -> None:
@@ -671,8 +678,11 @@ def train(
 
     Example: wildrf train releases/v1 --out runs/v1 --max-minutes 20
     """
+    from pipelines import cases as known
     from pipelines import detect
     from train.training import train_detector
+
+    table = known.table_for(cases, workspace or context.obj)
 
     recipe = detect.recipe_with(
         recipe_of(context, workspace), detector=detector, epochs=epochs, size=size, crop=crop, batch=batch,
@@ -682,7 +692,8 @@ def train(
     result = train_detector(
         directory, out, recipe, on_epoch=lambda report: told.say(detect.say_epoch(report))
     ).to_dict()
-    show(result, detect.train_lines(result), as_json)
+    more = known.after_training(result, table)
+    show(result, detect.train_lines(result) + more, as_json)
 
 
 @app.command()
@@ -703,20 +714,24 @@ def distill(
     seed: Seed = None,
     max_minutes: Minutes = None,
     device: Device = None,
+    cases: Cases = None,
     as_json: Json = False,
 ) -> None:
     """Teach a small detector what a large one sees.
 
     Example: wildrf distill runs/v1 --out runs/v1-tiny
     """
+    from pipelines import cases as known
     from pipelines import detect
 
+    table = known.table_for(cases, None)
     told = Output(as_json)
     result = detect.distill_run(
         teacher, out, data, lambda report: told.say(detect.say_epoch(report)),
         detector=detector, epochs=epochs, seed=seed, max_minutes=max_minutes, device=device,
     )  # fmt: skip
-    show(result, detect.train_lines(result), as_json)
+    more = known.after_training(result, table)
+    show(result, detect.train_lines(result) + more, as_json)
 
 
 evaluation.add_to(app)
@@ -809,9 +824,10 @@ def demo(
 
 stress_verb.add_to(app)
 explain_verb.add_to(app)
+deploy.add_to(app)
 
 NOT_YET = (
-    "equalize", "verify", "diff", "export-onnx", "monitor",
+    "equalize", "verify", "diff", "monitor",
 )  # fmt: skip
 """Verbs of the contract that are still to come: they say so, and are not listed."""
 

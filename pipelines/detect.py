@@ -1,4 +1,4 @@
-"""The verbs of the detector: train, distill, predict; and the evaluation of a run."""
+"""The verbs of the detector: train, distill, predict, export-onnx, parity; and the evaluation of a run."""
 
 import hashlib
 import json
@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from curate.workspace import Workspace
+from pipelines.output import table
 from schemas.errors import InputError
 from schemas.policy import TrainPolicy
 from schemas.records import Score
@@ -137,10 +138,60 @@ def predict_paths(
     """Scores of files and folders."""
     from train.predict import predict
 
+    require_images(paths)
+    return predict(checkpoint, paths, device=device or "auto")
+
+
+def export_lines(result: dict[str, Any]) -> list[str]:
+    """What was written, and how close it is."""
+    return [
+        f"{result['path']}: {result['detector']}, {result['bytes'] / 1e6:.1f} MB, "
+        f"preprocessing {result['preprocessing_digest']} inside",
+        f"checked on {result['pictures']} pictures: logits within {result['largest_difference']:.1e} of "
+        f"torch's (allowed {result['tolerance']:g})",
+    ]
+
+
+def parity_of(
+    checkpoint: Path, paths: list[Path], files: int, tolerance: float | None
+) -> dict[str, Any]:
+    """Training path, predict path and, if an ONNX file stands before the images, that."""
+    from train.deploy.parity import parity, split_onnx
+
+    onnx, images = split_onnx(paths)
+    require_images(images)
+    return parity(checkpoint, images, onnx=onnx, files=files, tolerance=tolerance).to_dict()
+
+
+def parity_lines(result: dict[str, Any]) -> list[str]:
+    """A line per file and path, then the verdict."""
+    rows = [
+        [
+            row["path"], row["route"], f"{row['training']:.6f}", f"{row['logit']:.6f}",
+            f"{row['difference']:.1e}", row["step"] or "-",
+        ]
+        for row in result["rows"]
+    ]  # fmt: skip
+    most = ", ".join(f"{route} {value:.1e}" for route, value in result["largest"].items())
+    verdict = "the same" if result["same"] else "NOT the same"
+    return [
+        *table(rows, ["file", "path", "training", "logit", "difference", "from"]),
+        *(f"left out {row['path']}: {row['reason']}" for row in result["skipped"]),
+        f"{verdict}: largest difference {most} (allowed {result['tolerance']:g})",
+    ]
+
+
+def require_images(paths: list[Path]) -> None:
+    """Check that there are paths, and that each is there.
+
+    Raises:
+        InputError: if one is not.
+    """
+    if not paths:
+        raise InputError("no image is named; expected images or folders; add them")
     for path in paths:
         if not path.exists():
             raise InputError(f"{path} does not exist; expected an image or a folder of images")
-    return predict(checkpoint, paths, device=device or "auto")
 
 
 def evaluate_run(

@@ -22,6 +22,7 @@ EXTRAS = {
     "datasets": "exchange",
     "praw": "live",
     "distributed": "cluster",
+    "onnxruntime": "onnx",
 }
 """Optional packages and the extra that brings each."""
 

@@ -11,12 +11,12 @@ import logging
 import os
 import warnings
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ from schemas.layout import SUFFIXES, place
 from train.transforms import Preprocessing, random_crops, to_batch, to_pixels
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MAX_PIXELS = 178_956_970
 """Larger pictures are not opened: a decompression bomb (as in `schemas.policy.ProbePolicy`)."""
@@ -187,11 +189,17 @@ def decode_all(
     paths: Iterable[Path], preprocessing: Preprocessing, *, workers: int
 ) -> Iterator[Decoded]:
     """`decode` of each path, in order, `workers` at a time and only a few ahead of the caller."""
-    with quiet_decoder(), ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[Decoded]] = deque()
+    with quiet_decoder():
+        yield from in_order(lambda path: decode(path, preprocessing), paths, workers=workers)
+
+
+def in_order(work: Callable[[Path], T], paths: Iterable[Path], *, workers: int) -> Iterator[T]:
+    """`work` of each path, in order, `workers` at a time and only a few ahead of the caller."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[T]] = deque()
         try:
             for path in paths:
-                waiting.append(pool.submit(decode, path, preprocessing))
+                waiting.append(pool.submit(work, path))
                 if len(waiting) >= 4 * workers:
                     yield waiting.popleft().result()
             while waiting:

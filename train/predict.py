@@ -1,7 +1,8 @@
 """Scores of files: a stream in, a stream of rows out, in the same order.
 
 A file that cannot be scored is a row that says why. Images are decoded by a few threads while the
-detector works on those before them. Scores are computed in float32, so that they are the same on
+detector works on those before them; where a score takes less time than a decode (Tiny-LaDeDa), the
+thread that decoded an image scores it as well. Scores are computed in float32, so that they are the same on
 every machine to float tolerance and do not depend on what else is in the batch.
 """
 
@@ -12,15 +13,25 @@ from itertools import tee
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from schemas.errors import InputError
 from schemas.layout import SUFFIXES
 from train.checkpoint import LoadedDetector, load_detector
 from train.config import Compute, choose_compute
-from train.data import EVAL_BATCH, Decoded, decode_all, walk_files
-from train.engine import predict_logits
-from train.transforms import to_batch
+from train.data import (
+    EVAL_BATCH,
+    Decoded,
+    decode,
+    decode_all,
+    in_order,
+    quiet_decoder,
+    walk_files,
+)
+from train.deploy.runtime import is_onnx, load_onnx
+from train.deploy.scorers import Scorer, choose_scorer
+from train.transforms import Preprocessing
+
+SPAN = 8
+"""Files that may wait for each place in a batch: those that do not decode are rows too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +52,33 @@ def predict(
     precision: str = "float32",
     batch: int = EVAL_BATCH,
     workers: int = 4,
+    folders: bool = True,
 ) -> Iterator[dict[str, Any]]:
-    """Yield {path, logit, score} per file, or {path, error}; folders are walked.
+    """Yield {path, logit, score} per file, or {path, error}; folders are walked if `folders`.
 
-    The score is sigmoid(logit): above 0.5 means fake.
+    The score is sigmoid(logit): above 0.5 means fake. `checkpoint` may be an exported ONNX file.
 
     Raises:
         CheckpointError: if the checkpoint cannot be used.
         InputError: if the device is not there.
     """
-    loaded = load_detector(checkpoint)
-    compute = choose_compute(device, precision, loaded.spec)
-    files = (file for path in paths for file in _files(path))
-    for row in score_files(loaded, files, compute=compute, batch=batch, workers=workers):
+    files = (file for path in paths for file in (expand(path) if folders else [path]))
+    for row in _rows(checkpoint, files, device, precision, batch, workers):
         if row.logit is None:
             yield {"path": str(row.path), "error": row.error}
         else:
             yield {"path": str(row.path), "logit": row.logit, "score": sigmoid(row.logit)}
+
+
+def _rows(
+    checkpoint: Path, files: Iterable[Path], device: str, precision: str, batch: int, workers: int
+) -> Iterator[Scored]:
+    if is_onnx(checkpoint):
+        exported = load_onnx(checkpoint, device=device)
+        return score_with(exported, exported.preprocessing, files, batch=batch, workers=workers)
+    loaded = load_detector(checkpoint)
+    compute = choose_compute(device, precision, loaded.spec)
+    return score_files(loaded, files, compute=compute, batch=batch, workers=workers)
 
 
 def sigmoid(logit: float) -> float:
@@ -68,7 +89,7 @@ def sigmoid(logit: float) -> float:
     return grown / (1 + grown)
 
 
-def _files(path: Path) -> Iterator[Path]:
+def expand(path: Path) -> Iterator[Path]:
     """`path` itself, or the images below it if it is a folder."""
     if not path.is_dir():
         yield path
@@ -90,26 +111,49 @@ def score_files(
     workers: int = 4,
 ) -> Iterator[Scored]:
     """Score every path with the detector's own preprocessing, in order."""
-    compute.place(loaded.model)
+    scorer = choose_scorer(loaded.model, loaded.preprocessing, compute)
+    return score_with(scorer, loaded.preprocessing, paths, batch=batch, workers=workers)
+
+
+def score_with(
+    scorer: Scorer,
+    preprocessing: Preprocessing,
+    paths: Iterable[Path],
+    *,
+    batch: int = EVAL_BATCH,
+    workers: int = 4,
+) -> Iterator[Scored]:
+    """Score every path, in order; never more than a few batches are in memory."""
+    if not scorer.threaded:
+        yield from _in_batches(scorer, preprocessing, paths, batch, workers)
+        return
+
+    def work(path: Path) -> Scored:
+        return next(_score(scorer, [(path, decode(path, preprocessing))]))
+
+    with quiet_decoder():
+        yield from in_order(work, paths, workers=workers)
+
+
+def _in_batches(
+    scorer: Scorer, preprocessing: Preprocessing, paths: Iterable[Path], batch: int, workers: int
+) -> Iterator[Scored]:
     to_decode, names = tee(paths)
     waiting: list[tuple[Path, Decoded]] = []
     ready = 0
-    decoded = decode_all(to_decode, loaded.preprocessing, workers=workers)
+    decoded = decode_all(to_decode, preprocessing, workers=workers)
     for path, one in zip(names, decoded, strict=True):
         waiting.append((path, one))
         ready += one.pixels is not None
-        if ready == batch:
-            yield from _score(loaded, waiting, compute)
+        if ready == batch or len(waiting) == SPAN * batch:
+            yield from _score(scorer, waiting)
             waiting, ready = [], 0
-    yield from _score(loaded, waiting, compute)
+    yield from _score(scorer, waiting)
 
 
-def _score(
-    loaded: LoadedDetector, waiting: list[tuple[Path, Decoded]], compute: Compute
-) -> Iterator[Scored]:
+def _score(scorer: Scorer, waiting: list[tuple[Path, Decoded]]) -> Iterator[Scored]:
     pixels = [one.pixels for _, one in waiting if one.pixels is not None]
-    batches = [to_batch(np.stack(pixels))] if pixels else []
-    logits = iter(predict_logits(loaded.model, batches, loaded.preprocessing, compute).tolist())
+    logits = iter(scorer(pixels) if pixels else [])
     for path, one in waiting:
         if one.pixels is None:
             yield Scored(path, one.digest, None, one.error)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
@@ -95,12 +95,14 @@ def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.ui
 
 def to_rgb(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     """`image` in 8-bit RGB at its own size, turned upright if the preprocessing says so."""
-    if preprocessing.orientation:
+    image.load()  # some formats tell their orientation after the pixels
+    if preprocessing.orientation and image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
         deep = np.asarray(image).astype(np.int64).clip(0, 65535)
         image = Image.fromarray((deep >> 8).astype(np.uint8))
-    return image.convert("RGB")
+    # what is upright RGB is not copied: two copies of a megapixel take a third as long as its decoding
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _centre_square(
