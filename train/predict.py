@@ -12,15 +12,12 @@ from itertools import tee
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from schemas.errors import InputError
 from schemas.layout import SUFFIXES
 from train.checkpoint import LoadedDetector, load_detector
 from train.config import Compute, choose_compute
 from train.data import EVAL_BATCH, Decoded, decode_all, walk_files
-from train.engine import predict_logits
-from train.transforms import to_batch
+from train.tiles import score_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +105,9 @@ def _score(
     loaded: LoadedDetector, waiting: list[tuple[Path, Decoded]], compute: Compute
 ) -> Iterator[Scored]:
     pixels = [one.pixels for _, one in waiting if one.pixels is not None]
-    batches = [to_batch(np.stack(pixels))] if pixels else []
-    logits = iter(predict_logits(loaded.model, batches, loaded.preprocessing, compute).tolist())
+    logits = score_images(
+        loaded.model, loaded.spec, pixels, loaded.preprocessing, compute, max(1, len(pixels))
+    )
     for path, one in waiting:
         if one.pixels is None:
             yield Scored(path, one.digest, None, one.error)

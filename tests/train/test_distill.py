@@ -9,10 +9,11 @@ import torch
 from schemas.errors import CheckpointError, InputError
 from train.checkpoint import load_detector, pack, to_bytes
 from train.config import Compute, build_detector
-from train.data import find_images, load_images
+from train.data import Keeping, find_images, load_images
 from train.detectors import DETECTORS
 from train.distill import (
     MIX,
+    Kept,
     PatchGrid,
     aligned_crop,
     cut_patches,
@@ -22,6 +23,7 @@ from train.distill import (
     teacher_logits,
 )
 from train.engine import Step
+from train.sampling import Place, cells_of
 from train.transforms import Preprocessing, normalise, to_batch
 
 CPU = torch.device("cpu")
@@ -50,8 +52,8 @@ def teacher(tmp_path_factory):
 @pytest.fixture(scope="module")
 def images(picture_set, tmp_path_factory):
     items = find_images(picture_set)[-6:]
-    cache = tmp_path_factory.mktemp("cache") / "c.npy"
-    return load_images(picture_set, items, PREP, workers=2, cache=cache)
+    keeping = Keeping(tmp_path_factory.mktemp("cache"))
+    return load_images(picture_set, items, PREP, workers=2, keeping=keeping)
 
 
 @pytest.mark.parametrize("name", ["ladeda5", "ladeda9", "ladeda17", "ladeda33"])
@@ -82,17 +84,17 @@ def test_the_student_sees_ten_pixels_from_where_the_teacher_saw_nine():
 def test_teacher_logits_are_a_plain_array_that_is_found_again(teacher, images, tmp_path):
     loaded = load_detector(teacher)
 
-    first = np.array(teacher_logits(loaded, images, Compute(CPU), tmp_path))
+    first = np.array(teacher_logits(loaded, images, Compute(CPU), tmp_path).flat)
     (path,) = tmp_path.iterdir()
     stamp = path.stat().st_mtime_ns
-    again = teacher_logits(loaded, images, Compute(CPU), tmp_path)
+    again = teacher_logits(loaded, images, Compute(CPU), tmp_path).flat
 
-    assert np.load(path, allow_pickle=False).shape == (6, 7, 7)
+    assert np.load(path, allow_pickle=False).shape == (6 * 7 * 7,)
     assert path.stat().st_mtime_ns == stamp
     np.testing.assert_array_equal(first, again)
     with torch.no_grad():
         whole = loaded.model(normalise(to_batch(images.pixels[:1]), PREP, CPU))
-    assert first[0].mean() == pytest.approx(whole.item(), abs=1e-4)
+    assert first[:49].mean() == pytest.approx(whole.item(), abs=1e-4)
 
 
 def test_a_student_learns_what_a_network_of_its_own_kind_says_of_the_patches(images, recipe):
@@ -104,14 +106,14 @@ def test_a_student_learns_what_a_network_of_its_own_kind_says_of_the_patches(ima
         said = [wiser(cut_patches(seen[k : k + 1], grid)).view(7, 7) for k in range(len(seen))]
     targets = torch.stack(said).numpy()
     targets = (targets - targets.mean()) / targets.std()
+    drawer = Kept(images, targets, grid, recipe.crop)
+    cells = cells_of([Place(0, 0, "")] * 6, "none")
     student = build_detector(spec, prep, "mean", seed=1)
     adam = torch.optim.Adam(student.parameters(), lr=1e-2)
     step = Step(student, adam, prep, Compute(CPU), True, lambda: None)
 
     losses = [
-        np.mean(
-            [loss for loss, _ in distill_one_epoch(step, images, targets, grid, recipe, e, 6 * e)]
-        )
+        np.mean([loss for loss, _ in distill_one_epoch(step, drawer, cells, grid, 0, e, 6 * e)])
         for e in range(40)
     ]
 
@@ -119,11 +121,12 @@ def test_a_student_learns_what_a_network_of_its_own_kind_says_of_the_patches(ima
 
 
 def test_every_image_shares_a_step_equally_often_and_is_never_alone():
-    chosen = mixed(40, np.random.default_rng(0))
+    chosen = mixed(cells_of([Place(0, 0, "")] * 40, "none"), np.random.default_rng(0))
 
     assert chosen.shape == (40, MIX)
     assert np.bincount(chosen.ravel(), minlength=40).tolist() == [MIX] * 40
-    assert mixed(3, np.random.default_rng(0)).shape == (3, 3)
+    few = cells_of([Place(0, 0, "")] * 3, "none")
+    assert mixed(few, np.random.default_rng(0)).shape == (3, 3)
 
 
 def test_distillation_resumes_to_the_same_student(picture_set, recipe, tmp_path, teacher):
