@@ -633,6 +633,14 @@ Minutes = Annotated[float | None, typer.Option("--max-minutes", metavar="M", hel
 Device = Annotated[
     str | None, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")
 ]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A field of the recipe, as in wildrf.toml."),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option("--cache", metavar="DIR", help="Keeps decoded pixels there for later runs."),
+]
 
 
 @app.command()
@@ -655,27 +663,43 @@ def train(
     learning_rate: Rate = None,
     seed: Seed = None,
     max_minutes: Minutes = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe", metavar="paper|quick", help="Default: quick with --max-minutes, else paper."
+        ),
+    ] = None,
+    settings: Settings = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--also", metavar="DIR[=W]", help="Mix in another set, with its weight."),
+    ] = None,
+    cache: Cache = None,
     device: Device = None,
     workspace: WorkspaceDir = None,
     as_json: Json = False,
 ) -> None:
     """Train a detector on a folder in WildRF layout.
 
-    The recipe is the paper's, or the workspace's with --workspace.
+    The recipe is the paper's, or the workspace's with --workspace; with --max-minutes it is one that comes
+    further in an hour or less. Any field of it can be set: --set augment.jpeg=0.5 --set pooling=top10.
 
     Example: wildrf train releases/v1 --out runs/v1 --max-minutes 20
     """
     from pipelines import detect
-    from train.training import train_detector
 
-    recipe = detect.recipe_with(
-        recipe_of(context, workspace), detector=detector, epochs=epochs, size=size, crop=crop, batch=batch,
-        learning_rate=learning_rate, seed=seed, max_minutes=max_minutes, device=device,
-    )  # fmt: skip
     told = Output(as_json)
-    result = train_detector(
-        directory, out, recipe, on_epoch=lambda report: told.say(detect.say_epoch(report))
-    ).to_dict()
+    asked = {
+        "detector": detector, "epochs": epochs, "size": size, "crop": crop, "batch": batch,
+        "learning_rate": learning_rate, "seed": seed, "max_minutes": max_minutes, "device": device,
+    }  # fmt: skip
+    named = bool(workspace or context.obj)
+    base = detect.base_recipe(recipe, recipe_of(context, workspace), named, max_minutes)
+    with working() as progress:
+        result = detect.train_run(
+            [directory, *(also or [])], out, detect.recipe_with(base, settings or [], **asked),
+            lambda report: told.say(detect.say_epoch(report)), progress, cache,
+        )  # fmt: skip
     show(result, detect.train_lines(result), as_json)
 
 
@@ -696,6 +720,8 @@ def distill(
     epochs: Epochs = None,
     seed: Seed = None,
     max_minutes: Minutes = None,
+    settings: Settings = None,
+    cache: Cache = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -706,10 +732,12 @@ def distill(
     from pipelines import detect
 
     told = Output(as_json)
-    result = detect.distill_run(
-        teacher, out, data, lambda report: told.say(detect.say_epoch(report)),
-        detector=detector, epochs=epochs, seed=seed, max_minutes=max_minutes, device=device,
-    )  # fmt: skip
+    with working() as progress:
+        result = detect.distill_run(
+            teacher, out, data, lambda report: told.say(detect.say_epoch(report)),
+            progress=progress, cache=cache, settings=settings or [],
+            detector=detector, epochs=epochs, seed=seed, max_minutes=max_minutes, device=device,
+        )  # fmt: skip
     show(result, detect.train_lines(result), as_json)
 
 

@@ -90,7 +90,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A step: windows (n, 3, side, side) uint8, patches picked of each (n, k), the teacher's logits (n * k,)."""
+    """Windows (n, 3, side, side) uint8, patches picked of each (n, k), the teacher's logits (n * k,)."""
 
     windows: Tensor
     picked: NDArray[np.intp]

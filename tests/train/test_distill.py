@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from schemas.errors import CheckpointError, InputError
+from schemas.labels import Split
+from schemas.policy import AugmentPolicy
 from train.checkpoint import load_detector, pack, to_bytes
 from train.config import Compute, build_detector
 from train.data import Keeping, find_images, load_images
@@ -14,7 +16,9 @@ from train.detectors import DETECTORS
 from train.distill import (
     MIX,
     Kept,
+    Live,
     PatchGrid,
+    Wanted,
     aligned_crop,
     cut_patches,
     distill,
@@ -156,3 +160,80 @@ def test_a_missing_teacher_and_a_crop_too_small_are_refused(picture_set, recipe,
         distill(tmp_path / "no.pt", picture_set, tmp_path / "run", recipe)
     with pytest.raises(InputError, match=r"train\.crop is 9"):
         distill(teacher, picture_set, tmp_path / "run", dataclasses.replace(recipe, crop=9))
+
+
+def windows_of(drawn):
+    return drawn.windows.numpy().tobytes(), drawn.picked.tobytes(), drawn.goals.numpy().tobytes()
+
+
+def test_augmented_windows_get_what_the_teacher_says_of_them(teacher, images, recipe):
+    loaded = load_detector(teacher)
+    augmented = dataclasses.replace(recipe, augment=AugmentPolicy(jpeg=1.0, noise=1.0))
+    grid = PatchGrid(9, 8)
+    live = Live(loaded.model, loaded.preprocessing, images, grid, augmented, Compute(CPU))
+
+    drawn = live.draw(Wanted([0, 3, 5], [0, 0, 1], epoch=2), np.random.default_rng(0))
+    again = live.draw(Wanted([0, 3, 5], [0, 0, 1], epoch=2), np.random.default_rng(9))
+
+    assert windows_of(drawn) == windows_of(again)
+    assert drawn.done.count("jpeg") == drawn.done.count("noise") == 3
+    seen = normalise(drawn.windows, PREP, CPU)
+    with torch.no_grad():
+        said = loaded.model.patch_logits(seen)
+    patches = torch.cat([cut_patches(seen[k : k + 1], grid)[p] for k, p in enumerate(drawn.picked)])
+    assert len(patches) == len(drawn.goals)
+    side = int(len(drawn.goals) / 3) ** 0.5
+    np.testing.assert_allclose(
+        drawn.goals, said[:, : int(side), : int(side)].reshape(-1), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_distillation_with_augmentation_and_averages_resumes_to_the_same_student(
+    picture_set, recipe, tmp_path, teacher
+):
+    student = dataclasses.replace(
+        recipe, epochs=3, average=0.9, balance="class", augment=AugmentPolicy(jpeg=0.5, webp=0.5)
+    )
+
+    whole = distill(teacher, picture_set, tmp_path / "a", student)
+    distill(teacher, picture_set, tmp_path / "b", dataclasses.replace(student, epochs=1))
+    resumed = distill(teacher, picture_set, tmp_path / "b", student)
+    plain = distill(
+        teacher, picture_set, tmp_path / "c", dataclasses.replace(student, augment=AugmentPolicy())
+    )
+
+    assert whole.checkpoint.read_bytes() == resumed.checkpoint.read_bytes()
+    assert whole.checkpoint.read_bytes() != plain.checkpoint.read_bytes()
+    assert not list((tmp_path / "a").glob("teacher-*"))  # nothing that would not be used
+    curve = (tmp_path / "a/curve.csv").read_text().splitlines()
+    jpeg = curve[0].split(",").index("windows_jpeg")
+    assert all(int(line.split(",")[jpeg]) > 50 for line in curve[1:])
+
+
+def test_pictures_of_any_size_are_distilled(tmp_path, recipe, odd_set):
+    whole = Preprocessing(size=64, crop=48, fit="whole")
+    taught = save_teacher(tmp_path / "t.pt", prep=whole)
+    loaded = load_detector(taught)
+    items = [i for i in find_images(odd_set) if i.split is Split.TRAIN]
+    images = load_images(odd_set, items, whole, workers=2, keeping=Keeping(tmp_path))
+
+    logits = teacher_logits(loaded, images, Compute(CPU), tmp_path)
+    result = distill(
+        taught, odd_set, tmp_path / "run", dataclasses.replace(recipe, fit="whole", epochs=1)
+    )
+
+    assert {logits[k].shape for k in range(16)} == {(9, 7), (8, 11), (7, 7)}
+    for k in (0, 1):
+        with torch.no_grad():
+            seen = normalise(to_batch(images.pixels[k][None]), whole, CPU)
+            said = loaded.model.patch_logits(seen)[0]
+        np.testing.assert_allclose(logits[k], said, rtol=1e-3, atol=1e-4)
+    assert result.val["n"] == 6
+
+
+def test_a_full_disk_is_one_line_when_the_teacher_has_spoken(teacher, images, tmp_path, full_disk):
+    with full_disk(600), pytest.raises(InputError, match=r"make\s+room") as caught:
+        teacher_logits(load_detector(teacher), images, Compute(CPU), tmp_path)
+
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
