@@ -90,10 +90,9 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Windows (n, 3, side, side) uint8, patches picked of each (n, k), the teacher's logits (n * k,)."""
+    """The patches of a step (n, 3, q + 1, q + 1) uint8, the teacher's logits (n,), what windows underwent."""
 
-    windows: Tensor
-    picked: NDArray[np.intp]
+    patches: Tensor
     goals: Tensor
     done: tuple[str, ...] = ()
 
@@ -275,10 +274,7 @@ def distill_one_epoch(
     for k in range(len(plan)):
         step.check_time()
         drawn = drawer.draw(Wanted(plan[k].tolist(), turn[k].tolist(), epoch), rng)
-        seen = normalise(drawn.windows, step.preprocessing, step.compute.device)
-        patches = torch.cat(
-            [cut_patches(seen[i : i + 1], grid)[rows] for i, rows in enumerate(drawn.picked)]
-        )
+        patches = normalise(drawn.patches, step.preprocessing, step.compute.device)
         with step.compute.autocast():
             logits = step.detector(patches).squeeze(1)  # (patches,)
         loss = F.mse_loss(logits.float(), drawn.goals.to(step.compute.device))
@@ -304,17 +300,23 @@ class Kept:
     crop: int
 
     def draw(self, wanted: Wanted, rng: np.random.Generator) -> Drawn:
-        """See `Drawer`: windows of the crop's side, a share of the patches of each."""
-        count = self.grid.cells(self.crop) ** 2
-        share = -(-count // len(wanted.chosen))
-        rows = [
-            aligned_crop(self.images.pixels[k], self.logits[k], self.crop, self.grid, rng)
-            for k in wanted.chosen
-        ]
-        picked = np.stack([rng.permutation(count)[:share] for _ in rows])
-        goals = [logits.ravel()[some] for (_, logits), some in zip(rows, picked, strict=True)]
-        windows = torch.cat([pixels for pixels, _ in rows])
-        return Drawn(windows, picked, torch.from_numpy(np.concatenate(goals)))
+        """See `Drawer`: of each image some patches of a window of the crop's side."""
+        drawn = [self._of_image(index, len(wanted.chosen), rng) for index in wanted.chosen]
+        patches = np.concatenate([pixels for pixels, _ in drawn])
+        goals = np.concatenate([logits for _, logits in drawn])
+        return Drawn(to_batch(patches), torch.from_numpy(goals))
+
+    def _of_image(
+        self, index: int, sharing: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        cells = self.grid.cells(self.crop)
+        pixels, logits = self.images.pixels[index], self.logits[index]
+        top, left = (
+            int(rng.integers(0, self.grid.cells(side) - cells + 1)) for side in pixels.shape[:2]
+        )
+        picked = rng.permutation(cells * cells)[: -(-cells * cells // sharing)]
+        rows, columns = top + picked // cells, left + picked % cells
+        return patches_at(pixels, rows, columns, self.grid), logits[rows, columns]
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,13 +335,15 @@ class Live:
         cells = self.grid.cells(self.recipe.crop)
         mine = max(1, int(cells / len(wanted.chosen) ** 0.5))
         windows = self._windows(wanted, self.grid.side(mine))
-        batch = to_batch(np.stack([window.pixels for window in windows]))
+        pixels = np.stack([window.pixels for window in windows])
         with torch.inference_mode(), self.compute.autocast():
-            seen = normalise(batch, self.preprocessing, self.compute.device)
-            logits = self.teacher.patch_logits(seen).float().cpu()[:, :mine, :mine]
-        picked = np.tile(np.arange(mine * mine), (len(windows), 1))
+            seen = normalise(to_batch(pixels), self.preprocessing, self.compute.device)
+            logits = self.teacher.patch_logits(seen).float().cpu().numpy()[:, :mine, :mine]
+        rows, columns = np.divmod(np.arange(mine * mine), mine)
+        patches = [patches_at(window, rows, columns, self.grid) for window in pixels]
         done = tuple(name for window in windows for name in window.done)
-        return Drawn(batch, picked, logits.reshape(-1).clone(), done)
+        goals = torch.from_numpy(np.ascontiguousarray(logits).ravel())
+        return Drawn(to_batch(np.concatenate(patches)), goals, done)
 
     def _windows(self, wanted: Wanted, side: int) -> list[Window]:
         digests, seed = self.images.digests, self.recipe.seed
@@ -352,25 +356,11 @@ class Live:
         ]  # fmt: skip
 
 
-def aligned_crop(
-    pixels: NDArray[np.uint8],
-    targets: NDArray[np.float32],
-    side: int,
-    grid: PatchGrid,
-    rng: np.random.Generator,
-) -> tuple[Tensor, NDArray[np.float32]]:
-    """A random window at a multiple of the stride: pixels (1, 3, side, side), logits (h, w)."""
-    cells = grid.cells(side)
-    top, left = (
-        int(rng.integers(0, (length - side) // grid.stride + 1)) for length in pixels.shape[:2]
-    )
-    y, x = top * grid.stride, left * grid.stride
-    window = np.array(pixels[None, y : y + side, x : x + side])
-    return to_batch(window), np.array(targets[top : top + cells, left : left + cells])
-
-
-def cut_patches(image: Tensor, grid: PatchGrid) -> Tensor:
-    """(1, 3, H, W) to what the student sees of each cell, row by row: (h * w, 3, q + 1, q + 1)."""
-    side = grid.student_side
-    windows = image[0].unfold(1, side, grid.stride).unfold(2, side, grid.stride)  # (3, h, w, s, s)
-    return windows.permute(1, 2, 0, 3, 4).reshape(-1, 3, side, side)
+def patches_at(
+    pixels: NDArray[np.uint8], rows: Indices, columns: Indices, grid: PatchGrid
+) -> NDArray[np.uint8]:
+    """What the student sees of the cells (rows, columns) of an image (H, W, 3): (n, q + 1, q + 1, 3)."""
+    reach = np.arange(grid.student_side)
+    down = rows[:, None] * grid.stride + reach
+    across = columns[:, None] * grid.stride + reach
+    return pixels[down[:, :, None], across[:, None, :]]
