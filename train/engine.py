@@ -259,7 +259,8 @@ class RunState:
 class Run:
     """One training run over epochs: `steps_of(step, epoch, done)` trains, `validate(detector)` scores val.
 
-    `total` is the images (or steps) of an epoch, as progress is counted; `begun` is when the minutes began.
+    `total` is the images (or steps) of an epoch, as progress is counted; `validation` about what part of an
+    epoch's time a validation takes, until one was timed; `begun` is when the minutes began.
     """
 
     detector: PatchDetector
@@ -276,6 +277,7 @@ class Run:
     progress: Progress
     clock: Clock
     begun: float
+    validation: float = 0.0
 
 
 @dataclass(slots=True)
@@ -408,8 +410,13 @@ def _train_pass(
     run: Run, state: RunState, course: Course, done: Counter[str]
 ) -> tuple[float, int, bool]:
     """Mean loss, images seen, and whether time ran out before the pass was over."""
+    total, seen = 0.0, 0
+    begun, timed = run.clock(), course.validation > 0
 
     def check_time() -> None:
+        if not timed and seen:
+            epoch = (run.clock() - begun) / seen * run.total
+            course.validation = run.validation * epoch / 60
         if _out_of_time(run, course):
             raise OutOfTime
 
@@ -419,7 +426,6 @@ def _train_pass(
     )  # fmt: skip
     set_norm_momentum(run.detector, state.steps if run.recipe.norm_warmup else None)
     run.progress.start(_title(run, state), run.total)
-    total, seen = 0.0, 0
     try:
         for loss, count in run.steps_of(step, state.epoch, state.steps):
             if not np.isfinite(loss):
