@@ -368,6 +368,11 @@ def _one_epoch(run: Run, state: RunState, course: Course) -> EpochReport:
     begun, epoch = run.clock(), state.epoch
     done: Counter[str] = Counter()
     loss, seen, partial = _train_pass(run, state, course, done)
+    if partial and not state.steps:
+        raise InputError(
+            f"the {run.recipe.max_minutes:g} minutes were over before the first step; expected time for "
+            "decoding, a teacher, some steps and a validation; raise --max-minutes: what is on disk is kept"
+        )
     trained = run.clock() - begun
     logits, val, val_loss = _validated(run, course, epoch)
     better = _keep_if_best(course.judged(run), state, logits, val, val_loss)

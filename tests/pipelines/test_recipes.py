@@ -129,9 +129,9 @@ def test_a_run_is_trained_as_asked_and_distilled_on_the_same_sets(wildrf, root, 
 
 
 def test_a_quick_run_keeps_to_its_minutes_and_says_what_it_was(wildrf, root, tmp_path):
-    answer = wildrf("train", root, "--out", tmp_path, *TINY, "--max-minutes", 0.02)
+    answer = wildrf("train", root, "--out", tmp_path, *TINY, "--max-minutes", 0.05)
 
     assert answer.code == 0, answer.err
     recipe = config(tmp_path)["recipe"]
     assert (recipe["average"], recipe["crop"]) == (QUICK["average"], 32)
-    assert json.loads(answer.out)["stopped"] == "max_minutes 0.02 reached"
+    assert json.loads(answer.out)["stopped"] == "max_minutes 0.05 reached"

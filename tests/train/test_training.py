@@ -492,6 +492,15 @@ def test_minutes_that_are_left_are_told_and_include_the_last_validation(
     assert 240 < result.seconds <= 303
 
 
+def test_minutes_that_end_before_the_first_step_make_no_checkpoint(picture_set, recipe, tmp_path):
+    timed = dataclasses.replace(recipe, max_minutes=1e-9)
+
+    with pytest.raises(InputError, match=r"over before the first step.*raise --max-minutes"):
+        train_detector(picture_set, tmp_path, timed)
+
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
 def test_a_mixed_set_is_recorded_root_by_root(picture_set, odd_set, recipe, tmp_path):
     sources = [Source(picture_set, 1.0), Source(odd_set, 0.5)]
 
