@@ -645,6 +645,14 @@ Cases = Annotated[
         "--cases", metavar="DIR", help="Known images to look at again in the end; default: cases/."
     ),
 ]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A field of the recipe, as in wildrf.toml."),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option("--cache", metavar="DIR", help="Keeps decoded pixels there for later runs."),
+]
 
 
 @app.command()
@@ -667,6 +675,18 @@ def train(
     learning_rate: Rate = None,
     seed: Seed = None,
     max_minutes: Minutes = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe", metavar="paper|quick", help="Default: quick with --max-minutes, else paper."
+        ),
+    ] = None,
+    settings: Settings = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--also", metavar="DIR[=W]", help="Mix in another set, with its weight."),
+    ] = None,
+    cache: Cache = None,
     device: Device = None,
     cases: Cases = None,
     workspace: WorkspaceDir = None,
@@ -674,24 +694,27 @@ def train(
 ) -> None:
     """Train a detector on a folder in WildRF layout.
 
-    The recipe is the paper's, or the workspace's with --workspace.
+    The recipe is the paper's, or the workspace's with --workspace; with --max-minutes it is one that comes
+    further in an hour or less. Any field of it can be set: --set augment.jpeg=0.5 --set pooling=top10.
 
     Example: wildrf train releases/v1 --out runs/v1 --max-minutes 20
     """
     from pipelines import cases as known
     from pipelines import detect
-    from train.training import train_detector
 
     table = known.table_for(cases, workspace or context.obj)
-
-    recipe = detect.recipe_with(
-        recipe_of(context, workspace), detector=detector, epochs=epochs, size=size, crop=crop, batch=batch,
-        learning_rate=learning_rate, seed=seed, max_minutes=max_minutes, device=device,
-    )  # fmt: skip
     told = Output(as_json)
-    result = train_detector(
-        directory, out, recipe, on_epoch=lambda report: told.say(detect.say_epoch(report))
-    ).to_dict()
+    asked = {
+        "detector": detector, "epochs": epochs, "size": size, "crop": crop, "batch": batch,
+        "learning_rate": learning_rate, "seed": seed, "max_minutes": max_minutes, "device": device,
+    }  # fmt: skip
+    named = bool(workspace or context.obj)
+    base = detect.base_recipe(recipe, recipe_of(context, workspace), named, max_minutes)
+    with working() as progress:
+        result = detect.train_run(
+            [directory, *(also or [])], out, detect.recipe_with(base, settings or [], **asked),
+            lambda report: told.say(detect.say_epoch(report)), progress, cache,
+        )  # fmt: skip
     more = known.after_training(result, table)
     show(result, detect.train_lines(result) + more, as_json)
 
@@ -713,6 +736,8 @@ def distill(
     epochs: Epochs = None,
     seed: Seed = None,
     max_minutes: Minutes = None,
+    settings: Settings = None,
+    cache: Cache = None,
     device: Device = None,
     cases: Cases = None,
     as_json: Json = False,
@@ -726,10 +751,12 @@ def distill(
 
     table = known.table_for(cases, None)
     told = Output(as_json)
-    result = detect.distill_run(
-        teacher, out, data, lambda report: told.say(detect.say_epoch(report)),
-        detector=detector, epochs=epochs, seed=seed, max_minutes=max_minutes, device=device,
-    )  # fmt: skip
+    with working() as progress:
+        result = detect.distill_run(
+            teacher, out, data, lambda report: told.say(detect.say_epoch(report)),
+            progress=progress, cache=cache, settings=settings or [],
+            detector=detector, epochs=epochs, seed=seed, max_minutes=max_minutes, device=device,
+        )  # fmt: skip
     more = known.after_training(result, table)
     show(result, detect.train_lines(result) + more, as_json)
 

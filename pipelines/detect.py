@@ -2,8 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import fields, replace
+import math
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,21 +22,113 @@ EXPECTED = {"device": "auto, cpu, mps, cuda or cuda:N"}
 """Options of which a pattern says less than an example."""
 
 
-def recipe_with(recipe: TrainPolicy, **asked: Any) -> TrainPolicy:
+QUICK: dict[str, Any] = {"crop": 128, "average": 0.98}
+"""What differs from the paper's recipe where minutes are counted.
+
+Small windows: three steps for the time of one, and a step sees as many images. Averaged weights: at a
+constant learning rate they do what its decay would do, wherever the minutes end.
+"""
+
+STUDENT: dict[str, Any] = {"windows": 1, "representation": None}
+"""What a student does not take over from the recipe of its teacher."""
+
+
+def base_recipe(
+    asked: str | None, recipe: TrainPolicy, named: bool, minutes: float | None
+) -> TrainPolicy:
+    """The recipe to start from: "paper", "quick", or by default quick if minutes are counted.
+
+    The recipe of a workspace, if one was `named`, stands unless another is asked for.
+
+    Raises:
+        InputError: if there is none of that name.
+    """
+    if asked not in (None, "paper", "quick"):
+        raise InputError(f"--recipe is {asked!r}; expected paper or quick")
+    if asked == "quick" or (asked is None and minutes is not None and not named):
+        return replace(TrainPolicy(), **QUICK)
+    return TrainPolicy() if asked == "paper" else recipe
+
+
+def recipe_with(recipe: TrainPolicy, settings: Sequence[str] = (), **asked: Any) -> TrainPolicy:
     """`recipe` with what the command line asks for; None leaves a field as it is.
+
+    `settings` are KEY=VALUE, such as augment.jpeg=0.5, with the value as in TOML.
 
     Raises:
         InputError: if a value cannot be used.
     """
     given = {k: v for k, v in asked.items() if v is not None}
     values = {f.name: getattr(recipe, f.name) for f in fields(recipe)} | given
+    values["augment"] = asdict(values["augment"])
+    for setting in settings:
+        _set(values, setting)
     try:
         return TypeAdapter(TrainPolicy).validate_python(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0]).replace("_", "-")
+        name = ".".join(map(str, first["loc"])).replace("_", "-")
         wanted = EXPECTED.get(name, first["msg"].lower().removeprefix("input should be "))
         raise InputError(f"--{name} is {first['input']!r}; expected {wanted}") from None
+
+
+def _set(values: dict[str, Any], setting: str) -> None:
+    """Put one KEY=VALUE into the fields of a recipe.
+
+    Raises:
+        InputError: if there is no such field.
+    """
+    key, equals, text = setting.partition("=")
+    group, _, field = key.strip().removeprefix("train.").rpartition(".")
+    target = values["augment"] if group == "augment" else values if not group else {}
+    if not equals or field not in target or field == "augment":
+        raise InputError(
+            f"--set {setting}: expected KEY=VALUE with KEY one of {', '.join(values)}, "
+            f"augment.{', augment.'.join(values['augment'])}"
+        )
+    try:
+        target[field] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        target[field] = text.strip()  # a word needs no quotes
+
+
+def sources_of(names: Sequence[Path | str]) -> list[tuple[Path, float]]:
+    """Each DIR or DIR=WEIGHT as folder and weight.
+
+    Raises:
+        InputError: if a weight is no positive number.
+    """
+    found = []
+    for name in map(str, names):
+        folder, equals, weight = name.rpartition("=")
+        if not equals or Path(name).is_dir():
+            found.append((Path(name), 1.0))
+            continue
+        try:
+            found.append((Path(folder), float(weight)))
+        except ValueError:
+            found.append((Path(name), 0.0))
+        if not 0 < found[-1][1] < math.inf:
+            raise InputError(f"--also {name}: expected DIR or DIR=WEIGHT, the weight above 0")
+    return found
+
+
+def train_run(
+    roots: Sequence[Path | str],
+    out: Path,
+    recipe: TrainPolicy,
+    on_epoch: Any,
+    progress: Any,
+    cache: Path | None,
+) -> dict[str, Any]:
+    """Train on one folder, or on several with weights."""
+    from train.data import Source
+    from train.training import train_detector
+
+    sources = [Source(root, weight) for root, weight in sources_of(roots)]
+    return train_detector(
+        sources, out, recipe, on_epoch=on_epoch, progress=progress, cache=cache
+    ).to_dict()
 
 
 def checkpoint_of(path: Path) -> Path:
@@ -91,45 +185,65 @@ def _number(value: float | None) -> str:
 
 
 def distill_run(
-    teacher: Path, out: Path, data: Path | None, on_epoch: Any, **asked: Any
+    teacher: Path,
+    out: Path,
+    data: Path | None,
+    on_epoch: Any,
+    *,
+    progress: Any = None,
+    cache: Path | None = None,
+    settings: Sequence[str] = (),
+    **asked: Any,
 ) -> dict[str, Any]:
     """Distil `teacher` into `out`, on its own training data unless told otherwise.
 
     Raises:
         InputError: if it is not known what the teacher learnt from.
     """
+    from train.data import Source
     from train.distill import distill
 
     checkpoint = checkpoint_of(teacher)
-    root, recipe = _learnt_from(checkpoint.with_name("config.json"))
-    root = data or root
-    if root is None:
+    sources, recipe = _learnt_from(checkpoint.with_name("config.json"))
+    if data is not None:
+        sources = [Source(data)]
+    if not sources:
         raise InputError(
             f"{teacher} does not say what it was trained on; name the images with --data DIR"
         )
-    student = recipe_with(
-        replace(recipe, representation=None, epochs=TrainPolicy().epochs), **asked
+    base = replace(
+        recipe,
+        **STUDENT,
+        epochs=TrainPolicy().epochs,
+        crop=min(TrainPolicy().crop, recipe.size),
     )
-    return distill(checkpoint, root, out, student, on_epoch=on_epoch).to_dict()
+    student = recipe_with(base, settings, **asked)
+    return distill(
+        checkpoint, sources, out, student, on_epoch=on_epoch, progress=progress, cache=cache
+    ).to_dict()
 
 
-def _learnt_from(record: Path) -> tuple[Path | None, TrainPolicy]:
+def _learnt_from(record: Path) -> tuple[list[Any], TrainPolicy]:
     """What a run says of its data and recipe; nothing, and the defaults, where it left no record.
 
     Raises:
         InputError: if the record is damaged.
     """
+    from train.data import Source
+
     if not record.is_file():
-        return None, TrainPolicy()
+        return [], TrainPolicy()
     try:
         known = json.loads(record.read_bytes())
-        root = known.get("data", {}).get("root")
+        data = known.get("data", {})
+        root = [{"root": data["root"]}] if "root" in data else []
+        sources = [Source(Path(s["root"]), s.get("weight", 1.0)) for s in data.get("sources", root)]
         recipe = TypeAdapter(TrainPolicy).validate_python(known.get("recipe", {}))
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError, KeyError):
         raise InputError(
             f"{record} is damaged; expected the record of a training run; train the teacher again"
         ) from None
-    return (Path(root) if root else None), recipe
+    return sources, recipe
 
 
 def predict_paths(

@@ -192,9 +192,42 @@ class GatesPolicy:
     shortcut_auc: Annotated[float, Field(ge=0.5, le=1)] = 0.60
 
 
+Range = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+"""Least and most of what is drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentPolicy:
+    """How often a training window is treated as media on their way through platforms are, and how hard.
+
+    Each treatment has its own chance; strengths are drawn evenly between the two bounds: qualities of
+    encoders in 1 to 100, `resize_factor` of the sides, `blur_px` and `noise_levels` as standard deviations in
+    pixels and in grey levels. The defaults do nothing, as the paper.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    resize: Fraction = 0.0
+    resize_factor: Range = (0.5, 1.5)
+    blur: Fraction = 0.0
+    blur_px: Range = (0.2, 1.5)
+    noise: Fraction = 0.0
+    noise_levels: Range = (1.0, 6.0)
+    webp: Fraction = 0.0
+    webp_quality: Range = (40, 95)
+    jpeg: Fraction = 0.0
+    jpeg_quality: Range = (50, 95)
+
+
 @dataclass(frozen=True, slots=True)
 class TrainPolicy:
-    """The training recipe; defaults are the paper's (arXiv 2406.09398)."""
+    """The training recipe; defaults are the paper's (arXiv 2406.09398).
+
+    An epoch draws `windows` crops of each image. With `balance`, classes, and platforms within them, are
+    drawn equally often; with `labels` "posterior", what annotators agree on less counts less. `average` is
+    the decay of the running mean of weights that is validated and kept; 0 keeps the weights themselves.
+    `fit` "whole" looks at every pixel as it is. `pooling` "topN" is the mean of the highest N % of patch
+    logits. `cache_gib` bounds the decoded pixels on disk.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     detector: Name = "ladeda9"
@@ -210,13 +243,20 @@ class TrainPolicy:
         None  # None: the detector's own
     )
     representation_scale: Annotated[float, Field(gt=0)] = 1.0
-    fit: Literal["stretch", "crop", "native"] = "stretch"
-    pooling: Literal["mean", "max"] = "mean"
+    fit: Literal["stretch", "crop", "native", "whole"] = "stretch"
+    pooling: Annotated[str, Field(pattern=r"^(mean|max|top[1-9]\d?)$")] = "mean"
     norm_warmup: bool = True
+    windows: Positive = 1
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    balance: Literal["none", "class", "class-platform"] = "none"
+    labels: Literal["hard", "posterior"] = "hard"
+    augment: AugmentPolicy = field(default_factory=AugmentPolicy)
+    compile: bool = False
     workers: Positive = 4
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     max_minutes: Annotated[float, Field(gt=0)] | None = None
+    cache_gib: Annotated[float, Field(ge=0)] = 16.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ checkpoint.pt   the best detector, with its preprocessing
 config.json     recipe, preprocessing, data digest, versions
 metrics.json    validation metrics with n and interval, epochs, what was skipped and why
 curve.jsonl     one line per epoch
+curve.csv       the same as a table, written while the run goes on
 scores.parquet  path, sha256, platform, label, group, logit, score; the context is in the schema's
                 metadata
 """

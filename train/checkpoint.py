@@ -11,7 +11,8 @@ import io
 import logging
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from schemas.errors import CheckpointError, InputError
 from train.config import build_detector, code_versions
 from train.detectors import DetectorSpec, PatchDetector, find_detector
 from train.detectors.ladeda import FLAGS
-from train.detectors.patches import POOLINGS
+from train.detectors.patches import POOLINGS, is_pooling
 from train.transforms import Preprocessing
 
 logger = logging.getLogger(__name__)
@@ -53,14 +54,36 @@ class LoadedDetector:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` so that `path` is either as before or complete, also after a crash."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write `content` so that `path` is either as before or complete, also after a crash.
+
+    Raises:
+        InputError: if there is no room on the disk, or `path` may not be written.
+    """
     part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    with disk_full(part):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+
+
+@contextmanager
+def disk_full(part: Path) -> Iterator[None]:
+    """What cannot be written is one clear line, and half a file is removed.
+
+    Raises:
+        InputError: instead of any OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InputError(
+            f"{part} cannot be written ({error.strerror}); expected room on the disk and the right to "
+            "write there; make room and run the same command again: what was finished is kept"
+        ) from None
 
 
 def to_bytes(value: object) -> bytes:
@@ -184,7 +207,7 @@ def _unpack(found: dict[str, Any], name: str, digest: str) -> LoadedDetector:
             f"{name} has preprocessing {preprocessing.digest} but was saved with "
             f"{found['preprocessing_digest']}; expected them equal: it was edited; restore the file"
         )
-    if found["pooling"] not in POOLINGS:
+    if not is_pooling(found["pooling"]):
         raise CheckpointError(
             f"{name} has pooling {found['pooling']!r}; expected one of {', '.join(POOLINGS)}; "
             "use the version of wildrf that wrote it"

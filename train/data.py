@@ -1,32 +1,41 @@
-"""From a folder in WildRF layout (or ForenSynths, or GenImage) to batches.
+"""From folders in WildRF layout (or ForenSynths, or GenImage) to decoded images.
 
-Every picture is decoded once and kept as uint8. A file that does not decode is a `Skipped` row with
-its reason: it is counted and reported, never padded and never silently left out. Order, split and
-batches depend on names, bytes and the seed alone, not on how many workers decode.
+Every picture is decoded once and kept as uint8: in memory, or in a mapped file that later runs find
+again (`train.pixels`). A file that does not decode is a `Skipped` row with its reason: it is counted
+and reported, never padded and never silently left out. Order and split depend on names and bytes
+alone, not on how many workers decode. What an epoch shows is in `train.sampling` and `train.loader`.
 """
 
 import hashlib
 import io
+import json
 import logging
 import os
+import time
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from schemas.errors import InputError
 from schemas.labels import Label, Split
-from schemas.layout import SUFFIXES, place
-from train.transforms import Preprocessing, random_crops, to_batch, to_pixels
+from schemas.layout import MANIFEST, SUFFIXES, place
+from train import pixels as store
+from train.pixels import Pixels, PixelSource
+from train.transforms import Preprocessing, to_batch, to_pixels
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +44,14 @@ T = TypeVar("T")
 MAX_PIXELS = 178_956_970
 """Larger pictures are not opened: a decompression bomb (as in `schemas.policy.ProbePolicy`)."""
 
-MEMORY_BUDGET_BYTES = 1 << 30
-"""More decoded pictures than this (5,461 at 256 x 256) live in a mapped file in the run folder."""
+MEMORY_BYTES = 1 << 30
+"""More decoded pixels than this (5,461 pictures at 256 x 256) live in a mapped file."""
+
+DISK_BYTES = 16 << 30
+"""More decoded pixels than this are not kept: the rest is decoded each time it is needed."""
+
+PAYS_S = 10.0
+"""What took longer to decode than this is kept on disk for when the run goes on."""
 
 EVAL_BATCH = 16
 """Images scored at a time: larger is no faster on a CPU, and takes a gigabyte more at 256 x 256."""
@@ -47,12 +62,18 @@ VAL_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One image file of a set; `path` is relative to the root, with forward slashes."""
+    """One image file of a set; `path` is relative to the root, with forward slashes.
+
+    `posterior` is P(fake) as annotators see it, None where nothing says so. `source` numbers the roots of
+    a mixed set.
+    """
 
     path: str
     split: Split | None
     platform: str
     label: Label
+    posterior: float | None = None
+    source: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +95,14 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
-    """Decoded images: `pixels` (N, size, size, 3) uint8, in the order of `items` and `digests`."""
+    """Decoded images: `pixels` by index (H, W, 3) uint8, in the order of `items` and `digests`.
+
+    Images of one size that are all kept are one array (N, H, W, 3).
+    """
 
     items: tuple[Item, ...]
     digests: tuple[str, ...]
-    pixels: NDArray[np.uint8]
+    pixels: PixelSource
     skipped: tuple[Skipped, ...]
 
     @property
@@ -209,47 +233,156 @@ def in_order(work: Callable[[Path], T], paths: Iterable[Path], *, workers: int) 
                 future.cancel()
 
 
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """Where decoded pixels are kept, and how many bytes of them.
+
+    `memory` at most in memory; more, and what took longer than `pays_s` seconds to decode, goes to files in
+    `folder`, at most `disk`.
+    """
+
+    folder: Path
+    memory: int = MEMORY_BYTES
+    disk: int = DISK_BYTES
+    pays_s: float = PAYS_S
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files of a set, to be decoded: their paths, items and digests, and what is told of each."""
+
+    paths: tuple[Path, ...]
+    items: tuple[Item, ...]
+    digests: tuple[str | None, ...]
+    preprocessing: Preprocessing
+    on_image: Callable[[int], None]
+
+    @property
+    def key(self) -> str:
+        """16 hex digits that differ whenever a pixel could."""
+        prep = self.preprocessing
+        decides = [prep.size, prep.fit, prep.kernel, prep.orientation, version("pillow")]
+        return hashlib.sha256(json.dumps([decides, self.digests]).encode()).hexdigest()[:16]
+
+
 def load_images(
-    root: Path,
+    root: Path | Sequence[Path],
     items: Sequence[Item],
     preprocessing: Preprocessing,
     *,
     workers: int,
-    cache: Path,
-    budget_bytes: int = MEMORY_BUDGET_BYTES,
+    keeping: Keeping,
+    on_image: Callable[[int], None] = lambda _: None,
 ) -> ImageSet:
-    """Decode `items` once. Pixels stay in memory, or in the new file `cache` if they are many."""
-    shape = (len(items), preprocessing.size, preprocessing.size, 3)
-    pixels = _room(shape, cache, budget_bytes)
-    kept: list[tuple[Item, str]] = []
-    skipped: list[Skipped] = []
-    decoded = decode_all((root / i.path for i in items), preprocessing, workers=workers)
-    for item, one in zip(items, decoded, strict=True):
-        if one.pixels is None or one.digest is None:
-            skipped.append(Skipped(item.path, one.error or "empty"))
-            logger.warning("skipped %s: %s", item.path, one.error)
-        else:
-            pixels[len(kept)] = one.pixels
-            kept.append((item, one.digest))
+    """Decode `items` of `root` (or of the roots of a mixed set), or find them decoded before.
+
+    `on_image` is called with 1 for each image that is done.
+    """
+    roots = [root] if isinstance(root, Path) else list(root)
+    paths = tuple(roots[item.source] / item.path for item in items)
+    digests = tuple(in_order(_digest_of, paths, workers=workers))
+    files = Files(paths, tuple(items), digests, preprocessing, on_image)
+    cached = _cached(files, keeping, workers)
+    kept = [k for k in range(len(items)) if k not in cached.skipped]
+
+    def again(index: int) -> Pixels:
+        return fresh_pixels(paths[kept[index]], digests[kept[index]], preprocessing)
+
+    skipped = [Skipped(_named(items[k], roots), why) for k, why in sorted(cached.skipped.items())]
+    for row in skipped:
+        logger.warning("skipped %s: %s", row.path, row.reason)
     return ImageSet(
-        tuple(item for item, _ in kept),
-        tuple(digest for _, digest in kept),
-        pixels[: len(kept)],
+        tuple(items[k] for k in kept),
+        tuple(digests[k] or "" for k in kept),
+        store.simplest(store.Store(cached.flat, cached.entries, again)),
         tuple(skipped),
     )
 
 
-def _room(shape: tuple[int, ...], cache: Path, budget_bytes: int) -> NDArray[np.uint8]:
-    if int(np.prod(shape)) <= budget_bytes:
-        return np.empty(shape, dtype=np.uint8)
-    return new_memmap(cache, np.uint8, shape)
+def _named(item: Item, roots: Sequence[Path]) -> str:
+    """The path within the set; of further roots with their name before it."""
+    return item.path if item.source == 0 else f"{roots[item.source].name}/{item.path}"
+
+
+def _digest_of(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def fresh_pixels(path: Path, digest: str | None, preprocessing: Preprocessing) -> Pixels:
+    """The pixels of a file that was read before.
+
+    Raises:
+        InputError: if it is no longer the same.
+    """
+    with quiet_decoder():
+        found = decode(path, preprocessing)
+    if found.pixels is None or found.digest != digest:
+        raise InputError(
+            f"{path} changed during training ({found.error or 'other bytes'}); expected the set to "
+            "stay as it is; restore the file and run again"
+        )
+    return found.pixels
+
+
+def _cached(files: Files, keeping: Keeping, workers: int) -> store.Cached:
+    """The decoded pixels: from the cache, or decoded now."""
+    at = store.CacheFiles(keeping.folder, files.key)
+    found = store.read(at)
+    if found is not None:
+        files.on_image(len(files.paths))
+        return found
+    begun = time.monotonic()
+    skipped: dict[int, str] = {}
+    decoded = _decoded(files, workers, skipped)
+    first = _up_to(decoded, keeping.memory)
+    rest = next(decoded, None)
+    if rest is None and time.monotonic() - begun < keeping.pays_s:
+        return store.held(first, skipped)
+    keeping.folder.mkdir(parents=True, exist_ok=True)
+    everything = chain(first, [] if rest is None else [rest], decoded)
+    made = store.write(everything, at, keeping.disk, skipped)
+    store.make_room(keeping.folder, keeping.disk, keep=at)
+    return made if rest is not None else store.held(first, skipped)
+
+
+def _decoded(files: Files, workers: int, skipped: dict[int, str]) -> Iterator[Pixels]:
+    """Pixels of what decodes; why the others do not goes into `skipped` by position."""
+    decoded = decode_all(files.paths, files.preprocessing, workers=workers)
+    for position, (digest, one) in enumerate(zip(files.digests, decoded, strict=True)):
+        files.on_image(1)
+        if one.pixels is None:
+            skipped[position] = one.error or "empty"
+        elif one.digest != digest:
+            skipped[position] = "changed while the set was read"
+        else:
+            yield one.pixels
+
+
+def _up_to(images: Iterator[Pixels], limit: int) -> list[Pixels]:
+    """The first images, until they take up `limit` bytes."""
+    taken: list[Pixels] = []
+    total = 0
+    while total < limit and (pixels := next(images, None)) is not None:
+        taken.append(pixels)
+        total += pixels.nbytes
+    return taken
 
 
 def new_memmap(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
-    """A new .npy file of zeros at `path`, mapped for writing."""
+    """A new .npy file of zeros at `path`, mapped for writing; its room on the disk is taken at once.
+
+    Raises:
+        OSError: if there is no room: without asking, the first write to it would end the process.
+    """
     mapped: NDArray[Any] = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]  # NumPy's gap
         path, mode="w+", dtype=dtype, shape=shape
     )
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return mapped
 
 
@@ -320,24 +453,77 @@ def _name_hash(item: Item) -> tuple[str, str]:
     return hashlib.sha256(name.encode()).hexdigest(), item.path
 
 
-def train_batches(
-    images: ImageSet, *, batch: int, crop: int, seed: int, epoch: int
-) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
-    """Every image once in random order, cropped and flipped: (B, 3, crop, crop) uint8, labels (B,).
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One root of a mixed set; `weight` is its share of an epoch relative to the others'."""
 
-    Depends on `seed` and `epoch` alone. A last batch of one image is left out: its own statistics
-    would be all BatchNorm sees.
+    root: Path
+    weight: float = 1.0
+
+
+def find_sources(sources: Sequence[Source]) -> TrainVal:
+    """The train images of all sources, and the val images of the first, whose kind is to be judged.
+
+    Manifests of releases give platform and posterior.
+
+    Raises:
+        InputError: if a source cannot be used.
     """
-    rng = np.random.default_rng([seed, epoch])
-    order = rng.permutation(len(images.items))
-    labels = images.labels
-    for start in range(0, len(order), batch):
-        chosen = order[start : start + batch]
-        if len(chosen) > 1 or len(order) == 1:
-            yield to_batch(random_crops(images.pixels[chosen], crop, rng)), labels[chosen]
+    first = sources[0].root
+    chosen = choose_train_val(first, described(first, find_images(first)))
+    train = list(chosen.train)
+    for number, source in enumerate(sources[1:], start=1):
+        items = described(source.root, find_images(source.root))
+        more = [replace(i, source=number) for i in items if i.split is Split.TRAIN]
+        if not more:
+            raise InputError(
+                f"{source.root} has no train folder with images; expected train/0_real or "
+                "train/1_fake; point at the folder that holds train"
+            )
+        train += more
+    return replace(chosen, train=tuple(train))
+
+
+def described(root: Path, items: Sequence[Item]) -> list[Item]:
+    """`items` with the platform and posterior that the manifest beside them states, if there is one.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    path = root / MANIFEST
+    if not path.is_file():
+        return list(items)
+    try:
+        table = pq.read_table(path)
+        wanted = [name for name in ("path", "platform", "posterior") if name in table.column_names]
+        rows = {row["path"]: row for row in table.select(wanted).to_pylist()}
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise InputError(
+            f"{path} is not the manifest of a release ({str(error).splitlines()[0][:80]}); "
+            "expected Parquet with a column path; release it again"
+        ) from None
+    return [_with_manifest(item, rows.get(item.path, {})) for item in items]
+
+
+def manifest_digest(root: Path) -> str | None:
+    """SHA-256 of the manifest of a release; None where there is none."""
+    path = root / MANIFEST
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def _with_manifest(item: Item, row: dict[str, Any]) -> Item:
+    platform = item.platform or row.get("platform") or ""
+    return replace(item, platform=platform, posterior=row.get("posterior"))
 
 
 def eval_batches(images: ImageSet, *, batch: int) -> Iterator[Tensor]:
-    """Every image once, whole and in order: (B, 3, size, size) uint8."""
-    for start in range(0, len(images.items), batch):
-        yield to_batch(np.array(images.pixels[start : start + batch]))
+    """Every image once, whole and in order: (B, 3, H, W) uint8, at most `batch` of one size at a time."""
+    waiting: list[Pixels] = []
+    for index in range(len(images.items)):
+        pixels = images.pixels[index]
+        if waiting and (len(waiting) == batch or waiting[0].shape != pixels.shape):
+            yield to_batch(np.stack(waiting))
+            waiting = []
+        waiting.append(pixels)
+    if waiting:
+        yield to_batch(np.stack(waiting))

@@ -9,14 +9,14 @@ fully convolutionally over the image.
 The teacher sees each image once: its logits on the whole image are kept as a plain NumPy array, and
 a training crop at a multiple of the stride is a window of that grid, because convolutions without
 padding give a patch the same logit wherever the crop begins (at 224 of 256 pixels: 27 x 27 of 31 x
-31).
+31). Where the recipe augments, no window is seen twice: then the teacher looks at each of them.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,11 +27,27 @@ from torch.nn import functional as F
 from schemas.errors import InputError
 from schemas.policy import TrainPolicy
 from train.artifacts import open_run_folder
-from train.checkpoint import LoadedDetector, load_detector
+from train.augment import Window, draw_window, image_rng
+from train.checkpoint import LoadedDetector, disk_full, load_detector
 from train.config import Compute, check_recipe, choose_compute, fingerprint, preprocessing_of
-from train.data import EVAL_BATCH, ImageSet, eval_batches, new_memmap
-from train.engine import Clock, Step, descend, fit
-from train.training import OnEpoch, TrainResult, finish, load_train_val, make_run
+from train.data import ImageSet, Source, new_memmap
+from train.detectors import PatchDetector
+from train.engine import Clock, Progress, Silent, Step, descend, fit
+from train.loader import Epochs, augments, epochs_of
+from train.pixels import shapes_of
+from train.sampling import Cell, Indices, plan_epoch, turns
+from train.tiles import patch_map
+from train.training import (
+    OnEpoch,
+    TrainResult,
+    Watch,
+    as_sources,
+    finish,
+    keeping_in,
+    load_train_val,
+    make_run,
+    shown_by,
+)
 from train.transforms import Preprocessing, normalise, to_batch
 
 MIX = 16
@@ -54,20 +70,56 @@ class PatchGrid:
         """Patches along `side` pixels that also fit the student's extra pixel."""
         return (side - self.student_side) // self.stride + 1
 
+    def seen(self, side: int) -> int:
+        """Patches along `side` pixels that the teacher sees."""
+        return (side - self.field) // self.stride + 1
+
+    def side(self, cells: int) -> int:
+        """The shortest side with so many patches for the student."""
+        return (cells - 1) * self.stride + self.student_side
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The images of a step, and how many times each came up in the epoch before."""
+
+    chosen: Sequence[int]
+    turns: Sequence[int]
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The patches of a step (n, 3, q + 1, q + 1) uint8, the teacher's logits (n,), what windows underwent."""
+
+    patches: Tensor
+    goals: Tensor
+    done: tuple[str, ...] = ()
+
+
+class Drawer(Protocol):
+    """Where the patches of a step come from."""
+
+    def draw(self, wanted: Wanted, rng: np.random.Generator) -> Drawn:
+        """Patches of the images wanted."""
+
 
 def distill(
     teacher: Path,
-    root: Path,
+    root: Path | Sequence[Source],
     out: Path,
     recipe: TrainPolicy,
     *,
     student: str = "tiny-ladeda",
     on_epoch: OnEpoch | None = None,
+    progress: Progress | None = None,
+    cache: Path | None = None,
     clock: Clock = time.monotonic,
 ) -> TrainResult:
     """Train `student` on `root` from the checkpoint `teacher`, into `out`.
 
-    `student` stands in for `recipe.detector`; everything else of the recipe holds.
+    `student` stands in for `recipe.detector`; everything else of the recipe holds, but for `windows` and
+    `labels`: an epoch has a step for each image, and its targets are the teacher's.
 
     The best epoch is the one whose student, run over whole validation images, has the highest AP.
     Resumes like `train.training.train_detector`.
@@ -76,6 +128,7 @@ def distill(
         CheckpointError: if the teacher cannot be used.
         InputError: if folder, recipe or run folder cannot be used.
     """
+    watch = Watch(on_epoch, progress or Silent(), clock)
     begun = clock()
     recipe = replace(recipe, detector=student)
     spec = check_recipe(recipe)
@@ -85,17 +138,37 @@ def distill(
     _require_same_pixels(loaded_teacher.preprocessing, prep, teacher.name)
     _require_room(recipe.crop, grid, teacher.name)
     open_run_folder(out)
-    loaded = load_train_val(root, out, recipe, prep)
+    keeping = keeping_in(out, cache, recipe)
+    loaded = load_train_val(as_sources(root), keeping, recipe, prep, watch.progress)
+    epochs = epochs_of(loaded.train, replace(recipe, labels="hard"), loaded.sources)
     compute = choose_compute(recipe.device, recipe.precision, loaded_teacher.spec)
-    targets = teacher_logits(loaded_teacher, loaded.train, compute, out)
+    drawer = _drawer(loaded_teacher, epochs, grid, compute, out, watch.progress)
 
     def steps_of(step: Step, epoch: int, done: int) -> Iterator[tuple[float, int]]:
-        return distill_one_epoch(step, loaded.train, targets, grid, recipe, epoch, done)
+        return distill_one_epoch(step, drawer, epochs.cells, grid, recipe.seed, epoch, done)
 
     digest = loaded_teacher.digest
-    run = make_run(spec, recipe, prep, loaded, out, steps_of, on_epoch, clock, teacher=digest)
+    run = make_run(
+        spec, recipe, prep, loaded, out, steps_of, len(loaded.train.items), watch, begun,
+        teacher=digest, shown=shown_by(epochs),
+    )  # fmt: skip
     state, stopped = fit(run)
-    return finish(out, run, state, stopped, loaded, spec, clock() - begun, teacher=digest)
+    return finish(out, run, state, stopped, loaded, spec, teacher=digest)
+
+
+def _drawer(
+    teacher: LoadedDetector,
+    epochs: Epochs,
+    grid: PatchGrid,
+    compute: Compute,
+    out: Path,
+    progress: Progress,
+) -> "Kept | Live":
+    recipe, images = epochs.recipe, epochs.images
+    if augments(recipe.augment):
+        model = compute.place(teacher.model).eval()
+        return Live(model, teacher.preprocessing, images, grid, recipe, compute)
+    return Kept(images, teacher_logits(teacher, images, compute, out, progress), grid, recipe.crop)
 
 
 def _require_same_pixels(teacher: Preprocessing, student: Preprocessing, name: str) -> None:
@@ -117,116 +190,177 @@ def _require_room(crop: int, grid: PatchGrid, name: str) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class PatchLogits:
+    """The teacher's logits on whole images, one flat array; image `k` has `grids[k]` (h, w) of them."""
+
+    flat: NDArray[np.float32]
+    grids: tuple[tuple[int, int], ...]
+    starts: tuple[int, ...]
+
+    def __getitem__(self, index: int) -> NDArray[np.float32]:
+        """(h, w) of one image."""
+        (height, width), start = self.grids[index], self.starts[index]
+        return self.flat[start : start + height * width].reshape(height, width)
+
+
 def teacher_logits(
-    teacher: LoadedDetector, images: ImageSet, compute: Compute, folder: Path
-) -> NDArray[np.float32]:
-    """The teacher's patch logits on every whole image, (N, h, w) float32, memory-mapped.
+    teacher: LoadedDetector,
+    images: ImageSet,
+    compute: Compute,
+    folder: Path,
+    progress: Progress | None = None,
+) -> PatchLogits:
+    """The teacher's patch logits on every whole image, float32, memory-mapped.
 
     Kept in `folder` under a name that says teacher and data, so that a rerun finds it.
+
+    Raises:
+        InputError: if there is no room on the disk.
     """
     key = fingerprint(
         teacher=teacher.digest, data=images.digests, half=compute.half, prep=teacher.preprocessing
     )
     path = folder / f"teacher-{key[:16]}.npy"
+    grid = PatchGrid(teacher.spec.receptive_field, teacher.spec.stride)
+    grids = tuple((grid.seen(h), grid.seen(w)) for h, w in shapes_of(images.pixels))
+    ends = np.cumsum([0, *(h * w for h, w in grids)]).tolist()
     if not path.exists():
         part = path.with_name(f".{path.name}.part")
-        _write_teacher_logits(teacher, images, compute, part)
+        with disk_full(part):
+            rows = new_memmap(part, np.float32, (ends[-1],))
+        _fill(rows, teacher, images, compute, progress or Silent())
         part.replace(path)
-    logits: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
-    return logits
+    flat: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return PatchLogits(flat, grids, tuple(ends[:-1]))
 
 
-def _write_teacher_logits(
-    teacher: LoadedDetector, images: ImageSet, compute: Compute, path: Path
+def _fill(
+    rows: NDArray[np.float32],
+    teacher: LoadedDetector,
+    images: ImageSet,
+    compute: Compute,
+    progress: Progress,
 ) -> None:
-    model = compute.place(teacher.model).eval()
-    rows: NDArray[Any] | None = None
-    done = 0
-    for batch in eval_batches(images, batch=EVAL_BATCH):
-        with torch.inference_mode(), compute.autocast():
-            inputs = normalise(batch, teacher.preprocessing, compute.device)
-            logits = model.patch_logits(inputs).float().cpu().numpy()
-        if rows is None:
-            shape = (len(images.items), *logits.shape[1:])
-            rows = new_memmap(path, np.float32, shape)
-        rows[done : done + len(logits)] = logits
-        done += len(logits)
+    model, done = compute.place(teacher.model), 0
+    progress.start("teacher", len(images.items))
+    for index in range(len(images.items)):
+        pixels = images.pixels[index]
+        logits = patch_map(model, teacher.spec, pixels, teacher.preprocessing, compute)
+        rows[done : done + logits.size] = logits.ravel()
+        done += logits.size
+        progress.advance(1)
 
 
 def distill_one_epoch(
     step: Step,
-    images: ImageSet,
-    targets: NDArray[np.float32],
+    drawer: Drawer,
+    cells: Sequence[Cell],
     grid: PatchGrid,
-    recipe: TrainPolicy,
+    seed: int,
     epoch: int,
     done: int,
 ) -> Iterator[tuple[float, int]]:
-    """One pass: as many steps as images, as many patches in a step as one window has.
+    """One pass: as many steps as images, about as many patches in a step as one window has.
 
     The patches of a step come from `MIX` images: BatchNorm would take the patches of a single one to
     the same mean and spread, and with that take away what tells one image from another.
     Yields the mean squared error per patch, and 1.
     """
     step.detector.train()
-    rng = np.random.default_rng([recipe.seed, epoch])
-    for number, chosen in enumerate(mixed(len(images.items), rng), start=done):
+    rng = np.random.default_rng([seed, epoch])
+    plan = mixed(cells, rng)
+    turn = turns(plan.ravel()).reshape(plan.shape)
+    for k in range(len(plan)):
         step.check_time()
-        drawn = [
-            _draw(images.pixels[i], targets[i], recipe.crop, grid, len(chosen), rng) for i in chosen
-        ]
-        windows = torch.cat([pixels for pixels, _, _ in drawn])
-        seen = normalise(windows, step.preprocessing, step.compute.device)
-        patches = torch.cat(
-            [cut_patches(seen[k : k + 1], grid)[picked] for k, (_, picked, _) in enumerate(drawn)]
-        )
+        drawn = drawer.draw(Wanted(plan[k].tolist(), turn[k].tolist(), epoch), rng)
+        patches = normalise(drawn.patches, step.preprocessing, step.compute.device)
         with step.compute.autocast():
             logits = step.detector(patches).squeeze(1)  # (patches,)
-        goal = torch.cat([goals for _, _, goals in drawn]).to(step.compute.device)
-        loss = F.mse_loss(logits.float(), goal)
-        descend(step, loss, number)
+        loss = F.mse_loss(logits.float(), drawn.goals.to(step.compute.device))
+        descend(step, loss, done + k)
+        step.done.update(drawn.done)
         yield loss.item(), 1
 
 
-def mixed(count: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Which images share a step: (count, at most `MIX`), each image equally often."""
-    width = min(MIX, count)
-    orders = [rng.permutation(count) for _ in range(width)]
+def mixed(cells: Sequence[Cell], rng: np.random.Generator) -> Indices:
+    """Which images share a step: (count, at most `MIX`), each image as often as its cell says."""
+    count = sum(len(cell.members) for cell in cells)
+    orders = [plan_epoch(cells, count, rng) for _ in range(min(MIX, count))]
     return np.stack(orders, axis=1)
 
 
-def _draw(
-    pixels: NDArray[np.uint8],
-    targets: NDArray[np.float32],
-    side: int,
-    grid: PatchGrid,
-    sharing: int,
-    rng: np.random.Generator,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """A window of one image, which of its patches are in the step, and what the teacher says of them."""
-    window, wanted = aligned_crop(pixels, targets, side, grid, rng)
-    goals = torch.from_numpy(wanted.ravel())
-    picked = torch.from_numpy(rng.permutation(len(goals))[: -(-len(goals) // sharing)])
-    return window, picked, goals[picked]
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Patches of plain windows, whose logits the teacher gave before."""
+
+    images: ImageSet
+    logits: PatchLogits
+    grid: PatchGrid
+    crop: int
+
+    def draw(self, wanted: Wanted, rng: np.random.Generator) -> Drawn:
+        """See `Drawer`: of each image some patches of a window of the crop's side."""
+        drawn = [self._of_image(index, len(wanted.chosen), rng) for index in wanted.chosen]
+        patches = np.concatenate([pixels for pixels, _ in drawn])
+        goals = np.concatenate([logits for _, logits in drawn])
+        return Drawn(to_batch(patches), torch.from_numpy(goals))
+
+    def _of_image(
+        self, index: int, sharing: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        cells = self.grid.cells(self.crop)
+        pixels, logits = self.images.pixels[index], self.logits[index]
+        top, left = (
+            int(rng.integers(0, self.grid.cells(side) - cells + 1)) for side in pixels.shape[:2]
+        )
+        picked = rng.permutation(cells * cells)[: -(-cells * cells // sharing)]
+        rows, columns = top + picked // cells, left + picked % cells
+        return patches_at(pixels, rows, columns, self.grid), logits[rows, columns]
 
 
-def aligned_crop(
-    pixels: NDArray[np.uint8],
-    targets: NDArray[np.float32],
-    side: int,
-    grid: PatchGrid,
-    rng: np.random.Generator,
-) -> tuple[Tensor, NDArray[np.float32]]:
-    """A random window at a multiple of the stride: pixels (1, 3, side, side), logits (h, w)."""
-    cells = grid.cells(side)
-    top, left = (int(n) for n in rng.integers(0, (pixels.shape[0] - side) // grid.stride + 1, 2))
-    y, x = top * grid.stride, left * grid.stride
-    window = np.array(pixels[None, y : y + side, x : x + side])
-    return to_batch(window), np.array(targets[top : top + cells, left : left + cells])
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Patches of augmented windows, which the teacher looks at as they come."""
+
+    teacher: PatchDetector
+    preprocessing: Preprocessing
+    images: ImageSet
+    grid: PatchGrid
+    recipe: TrainPolicy
+    compute: Compute
+
+    def draw(self, wanted: Wanted, rng: np.random.Generator) -> Drawn:
+        """See `Drawer`: small windows, so that all their patches together are those of one large."""
+        cells = self.grid.cells(self.recipe.crop)
+        mine = max(1, int(cells / len(wanted.chosen) ** 0.5))
+        windows = self._windows(wanted, self.grid.side(mine))
+        pixels = np.stack([window.pixels for window in windows])
+        with torch.inference_mode(), self.compute.autocast():
+            seen = normalise(to_batch(pixels), self.preprocessing, self.compute.device)
+            logits = self.teacher.patch_logits(seen).float().cpu().numpy()[:, :mine, :mine]
+        rows, columns = np.divmod(np.arange(mine * mine), mine)
+        patches = [patches_at(window, rows, columns, self.grid) for window in pixels]
+        done = tuple(name for window in windows for name in window.done)
+        goals = torch.from_numpy(np.ascontiguousarray(logits).ravel())
+        return Drawn(to_batch(np.concatenate(patches)), goals, done)
+
+    def _windows(self, wanted: Wanted, side: int) -> list[Window]:
+        digests, seed = self.images.digests, self.recipe.seed
+        return [
+            draw_window(
+                self.images.pixels[k], side, self.recipe.augment,
+                image_rng(seed, wanted.epoch, turn, digests[k]),
+            )
+            for k, turn in zip(wanted.chosen, wanted.turns, strict=True)
+        ]  # fmt: skip
 
 
-def cut_patches(image: Tensor, grid: PatchGrid) -> Tensor:
-    """(1, 3, H, W) to what the student sees of each cell, row by row: (h * w, 3, q + 1, q + 1)."""
-    side = grid.student_side
-    windows = image[0].unfold(1, side, grid.stride).unfold(2, side, grid.stride)  # (3, h, w, s, s)
-    return windows.permute(1, 2, 0, 3, 4).reshape(-1, 3, side, side)
+def patches_at(
+    pixels: NDArray[np.uint8], rows: Indices, columns: Indices, grid: PatchGrid
+) -> NDArray[np.uint8]:
+    """What the student sees of the cells (rows, columns) of an image (H, W, 3): (n, q + 1, q + 1, 3)."""
+    reach = np.arange(grid.student_side)
+    down = rows[:, None] * grid.stride + reach
+    across = columns[:, None] * grid.stride + reach
+    return pixels[down[:, :, None], across[:, None, :]]

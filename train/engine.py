@@ -6,11 +6,13 @@ random is drawn from (seed, epoch) and the state is saved whole, atomically, aft
 run that is killed and started again ends with the weights of one that never was.
 """
 
+import copy
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from train.checkpoint import from_bytes, to_bytes, write_atomically
 from train.config import Compute
 from train.detectors import PatchDetector
 from train.detectors.patches import NORM_MOMENTUM
+from train.loader import Batch
 from train.metrics import summary
 from train.transforms import Preprocessing, normalise
 
@@ -43,8 +46,30 @@ BEST_BY = "val average precision, then accuracy, then loss"
 NORM_WARMUP = 10.0
 """Running statistics cover about the last tenth of the steps so far, until the paper's thousand."""
 
-Batches = Iterable[tuple[Tensor, NDArray[np.int64]]]  # (B, 3, H, W) uint8, (B,) 0 or 1
+AVERAGE_START = 10.0
+"""The running mean of weights covers about the last tenth of the steps so far, until its own decay."""
+
 Clock = Callable[[], float]
+
+
+class Progress(Protocol):
+    """Who is told how far a run is."""
+
+    def start(self, what: str, total: int | None) -> None:
+        """A stage of `total` items begins."""
+
+    def advance(self, items: int) -> None:
+        """So many more items are done."""
+
+
+class Silent:
+    """Progress told to no one."""
+
+    def start(self, what: str, total: int | None) -> None:
+        """A stage begins."""
+
+    def advance(self, items: int) -> None:
+        """So many more items are done."""
 
 
 class OutOfTime(Exception):  # not an error
@@ -55,7 +80,8 @@ class OutOfTime(Exception):  # not an error
 class EpochReport:
     """What one epoch came to.
 
-    `loss` is per image (per patch in distillation); `seconds` is wall time.
+    `loss` is per image (per patch in distillation); `seconds` is wall time; `augmented` counts the windows
+    that underwent each treatment.
     """
 
     epoch: int
@@ -67,6 +93,7 @@ class EpochReport:
     partial: bool
     seconds: float
     images_per_s: float
+    augmented: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """One line of the curve."""
@@ -100,30 +127,61 @@ class Step:
     compute: Compute
     norm_warmup: bool
     check_time: Callable[[], None]
+    average: "Average | None" = None
+    done: Counter[str] = field(default_factory=Counter)
 
 
-def train_one_epoch(step: Step, batches: Batches, done: int) -> Iterator[tuple[float, int]]:
+class Average:
+    """The running mean of a detector's weights and running statistics, (1 - decay) of each step.
+
+    At a constant learning rate it does what a falling one does at the end of a run, without knowing where
+    the end is: a run that stops when its minutes are over is as good as one that was planned to.
+    """
+
+    def __init__(self, detector: PatchDetector, decay: float) -> None:
+        self.detector: PatchDetector = copy.deepcopy(detector).eval()
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, detector: nn.Module, number: int) -> None:
+        """Take in the weights after step `number` (from 0)."""
+        decay = min(self.decay, (1 + number) / (AVERAGE_START + number))
+        mine = _floating(self.detector)
+        torch._foreach_lerp_(mine, _floating(detector), 1 - decay)
+
+
+def _floating(detector: nn.Module) -> list[Tensor]:
+    """Weights and running statistics; not the counters."""
+    held = (*detector.parameters(), *detector.buffers())
+    return [tensor.detach() for tensor in held if tensor.is_floating_point()]
+
+
+def train_one_epoch(step: Step, batches: Iterable[Batch], done: int) -> Iterator[tuple[float, int]]:
     """One pass; yields the loss per image in nats and the images of every step, `done` steps in."""
     step.detector.train()
-    for number, (images, labels) in enumerate(batches, start=done):
+    for number, batch in enumerate(batches, start=done):
         step.check_time()
-        inputs = normalise(images, step.preprocessing, step.compute.device)
-        targets = torch.from_numpy(labels).to(step.compute.device, torch.float32)
+        inputs = normalise(batch.images, step.preprocessing, step.compute.device)
+        targets = torch.from_numpy(batch.targets).to(step.compute.device)
         with step.compute.autocast():
             logits = step.detector(inputs).squeeze(1)  # (B,)
         loss = F.binary_cross_entropy_with_logits(logits.float(), targets)
         descend(step, loss, number)
-        yield loss.item(), len(labels)
+        step.done.update(batch.done)
+        yield loss.item(), len(batch.targets)
 
 
 def descend(step: Step, loss: Tensor, number: int) -> None:
     """One optimiser step on `loss`, the outcome of step `number` (from 0).
 
-    Then sets how fast running statistics move in the next forward pass.
+    Then moves the running mean of the weights, and sets how fast running statistics move in the next
+    forward pass.
     """
     step.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     step.optimizer.step()
+    if step.average is not None:
+        step.average.update(step.detector, number)
     set_norm_momentum(step.detector, number + 1 if step.norm_warmup else None)
 
 
@@ -166,6 +224,7 @@ class RunState:
     weights: dict[str, Tensor]
     optimizer: dict[str, Any]
     plateau: Plateau
+    average: dict[str, Tensor] = field(default_factory=dict)
     epoch: int = 0
     steps: int = 0
     best: tuple[float, float, float] | None = None
@@ -198,7 +257,11 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One training run over epochs: `steps_of(step, epoch, done)` trains, `validate` scores val."""
+    """One training run over epochs: `steps_of(step, epoch, done)` trains, `validate(detector)` scores val.
+
+    `total` is the images (or steps) of an epoch, as progress is counted; `validation` about what part of an
+    epoch's time a validation takes, until one was timed; `begun` is when the minutes began.
+    """
 
     detector: PatchDetector
     recipe: TrainPolicy
@@ -207,10 +270,27 @@ class Run:
     key: str
     state_path: Path
     steps_of: Callable[[Step, int, int], Iterator[tuple[float, int]]]
-    val_batches: Callable[[], Iterable[Tensor]]
+    total: int
+    validate: Callable[[PatchDetector], NDArray[np.float64]]
     val_labels: NDArray[np.int64]
-    on_epoch: Callable[[EpochReport], None] | None
+    on_epoch: Callable[[RunState, EpochReport], None]
+    progress: Progress
     clock: Clock
+    begun: float
+    validation: float = 0.0
+
+
+@dataclass(slots=True)
+class Course:
+    """What a run moves: optimizer, running mean, and how many minutes the last validation took."""
+
+    optimizer: torch.optim.Optimizer
+    average: Average | None
+    validation: float = 0.0
+
+    def judged(self, run: Run) -> PatchDetector:
+        """What is validated and kept: the running mean if there is one."""
+        return run.detector if self.average is None else self.average.detector
 
 
 def fit(run: Run) -> tuple[RunState, str]:
@@ -218,35 +298,45 @@ def fit(run: Run) -> tuple[RunState, str]:
 
     With `max_minutes`, the epoch cut short still counts if nothing better is there, but is not kept
     in the saved state: a later run repeats it whole and stays reproducible. The minutes are per
-    call.
+    call, from `run.begun`, and the last validation is inside them.
 
     Raises:
         InputError: if the state in the folder belongs to another run.
     """
-    started = run.clock()
-    optimizer = torch.optim.Adam(
-        run.detector.parameters(), lr=run.recipe.learning_rate, betas=BETAS
-    )
-    state = _start(run, optimizer)
+    course = _course(run)
+    state = _start(run, course)
     while (reason := _stop_reason(run.recipe, state)) is None:
-        report = _one_epoch(run, state, optimizer, started)
+        report = _one_epoch(run, state, course)
         if not report.partial:
             state.save(run.state_path)
-        if run.on_epoch is not None:
-            run.on_epoch(report)
-        if report.partial or _minutes(run, started) >= (run.recipe.max_minutes or np.inf):
+        run.on_epoch(state, report)
+        if report.partial or _out_of_time(run, course):
             return state, f"max_minutes {run.recipe.max_minutes:g} reached"
     return state, reason
 
 
-def _minutes(run: Run, started: float) -> float:
-    return (run.clock() - started) / 60
+def _course(run: Run) -> Course:
+    # one kernel for all weights instead of one for each: a tenth of a step of ladeda9 at 64 x 64
+    fused = run.compute.device.type in ("cpu", "cuda")
+    optimizer = torch.optim.Adam(
+        run.detector.parameters(), lr=run.recipe.learning_rate, betas=BETAS, fused=fused
+    )
+    decay = run.recipe.average
+    return Course(optimizer, Average(run.detector, decay) if decay else None)
 
 
-def _start(run: Run, optimizer: torch.optim.Optimizer) -> RunState:
+def _out_of_time(run: Run, course: Course) -> bool:
+    """Whether there is no time left but for one more validation."""
+    if run.recipe.max_minutes is None:
+        return False
+    gone = (run.clock() - run.begun) / 60
+    return gone + course.validation >= run.recipe.max_minutes
+
+
+def _start(run: Run, course: Course) -> RunState:
     if not run.state_path.exists():
         plateau = Plateau(run.recipe.learning_rate)
-        return RunState(run.key, _copy(run.detector), optimizer.state_dict(), plateau)
+        return RunState(run.key, _copy(run.detector), course.optimizer.state_dict(), plateau)
     state = RunState.load(run.state_path)
     if state.key != run.key:
         raise InputError(
@@ -255,7 +345,9 @@ def _start(run: Run, optimizer: torch.optim.Optimizer) -> RunState:
         )
     logger.info("going on after epoch %d", state.epoch)
     run.detector.load_state_dict(state.weights)
-    optimizer.load_state_dict(state.optimizer)
+    course.optimizer.load_state_dict(state.optimizer)
+    if course.average is not None:
+        course.average.detector.load_state_dict(state.average)
     return state
 
 
@@ -268,60 +360,96 @@ def _stop_reason(recipe: TrainPolicy, state: RunState) -> str | None:
     return None
 
 
-def _one_epoch(
-    run: Run, state: RunState, optimizer: torch.optim.Optimizer, started: float
-) -> EpochReport:
+def _one_epoch(run: Run, state: RunState, course: Course) -> EpochReport:
     """Train and validate epoch `state.epoch`, and move `state` past it."""
     rate = state.plateau.learning_rate
-    for group in optimizer.param_groups:
+    for group in course.optimizer.param_groups:
         group["lr"] = rate
     begun, epoch = run.clock(), state.epoch
-    loss, seen, partial = _train_pass(run, state, optimizer, started)
+    done: Counter[str] = Counter()
+    loss, seen, partial = _train_pass(run, state, course, done)
+    if partial and not state.steps:
+        raise InputError(
+            f"the {run.recipe.max_minutes:g} minutes were over before the first step; expected time for "
+            "decoding, a teacher, some steps and a validation; raise --max-minutes: what is on disk is kept"
+        )
     trained = run.clock() - begun
-    logits = predict_logits(run.detector, run.val_batches(), run.preprocessing, run.compute)
-    if not np.isfinite(logits).all():
-        raise _diverged("a validation logit", epoch)
-    val = summary(logits, run.val_labels)
-    val_loss = _cross_entropy(logits, run.val_labels)
-    better = _keep_if_best(run, state, logits, val, val_loss)
+    logits, val, val_loss = _validated(run, course, epoch)
+    better = _keep_if_best(course.judged(run), state, logits, val, val_loss)
+    seconds = run.clock() - begun
+    course.validation = (seconds - trained) / 60
     report = EpochReport(
-        epoch + 1, loss, val_loss, val, rate, better, partial, run.clock() - begun,
-        seen / trained if trained > 0 else 0.0,
+        epoch + 1, loss, val_loss, val, rate, better, partial, seconds,
+        seen / trained if trained > 0 else 0.0, dict(sorted(done.items())),
     )  # fmt: skip
-    state.epoch += 1
-    state.plateau = state.plateau.step(float(val["acc"] or 0.0), run.recipe.patience)
-    state.weights, state.optimizer = _copy(run.detector), optimizer.state_dict()
-    state.curve.append(report.to_dict())
-    logger.info(
-        "epoch %d: loss %.4f, val loss %.4f, val acc %.4f, ap %.4f, lr %g, %.1f images/s",
-        report.epoch, loss, val_loss, val["acc"], val["ap"], rate, report.images_per_s,
-    )  # fmt: skip
+    _move(run, state, course, report)
     return report
 
 
+def _validated(
+    run: Run, course: Course, epoch: int
+) -> tuple[NDArray[np.float64], dict[str, float | int | None], float]:
+    """Validation logits, their metrics and their loss."""
+    logits = run.validate(course.judged(run))
+    if not np.isfinite(logits).all():
+        raise _diverged("a validation logit", epoch)
+    return logits, summary(logits, run.val_labels), _cross_entropy(logits, run.val_labels)
+
+
+def _move(run: Run, state: RunState, course: Course, report: EpochReport) -> None:
+    """Take an epoch that is over into the state."""
+    state.epoch += 1
+    state.plateau = state.plateau.step(float(report.val["acc"] or 0.0), run.recipe.patience)
+    state.weights, state.optimizer = _copy(run.detector), course.optimizer.state_dict()
+    if course.average is not None:
+        state.average = _copy(course.average.detector)
+    state.curve.append(report.to_dict())
+    logger.info(
+        "epoch %d: loss %.4f, val loss %.4f, val acc %.4f, ap %.4f, lr %g, %.1f images/s",
+        report.epoch, report.loss, report.val_loss, report.val["acc"], report.val["ap"],
+        report.learning_rate, report.images_per_s,
+    )  # fmt: skip
+
+
 def _train_pass(
-    run: Run, state: RunState, optimizer: torch.optim.Optimizer, started: float
+    run: Run, state: RunState, course: Course, done: Counter[str]
 ) -> tuple[float, int, bool]:
     """Mean loss, images seen, and whether time ran out before the pass was over."""
+    total, seen = 0.0, 0
+    begun, timed = run.clock(), course.validation > 0
 
     def check_time() -> None:
-        if _minutes(run, started) >= (run.recipe.max_minutes or np.inf):
+        if not timed and seen:
+            epoch = (run.clock() - begun) / seen * run.total
+            course.validation = run.validation * epoch / 60
+        if _out_of_time(run, course):
             raise OutOfTime
 
     step = Step(
-        run.detector, optimizer, run.preprocessing, run.compute, run.recipe.norm_warmup, check_time
-    )
+        run.detector, course.optimizer, run.preprocessing, run.compute, run.recipe.norm_warmup,
+        check_time, course.average, done,
+    )  # fmt: skip
     set_norm_momentum(run.detector, state.steps if run.recipe.norm_warmup else None)
-    total, seen = 0.0, 0
+    run.progress.start(_title(run, state), run.total)
     try:
         for loss, count in run.steps_of(step, state.epoch, state.steps):
             if not np.isfinite(loss):
                 raise _diverged("the loss", state.epoch)
             total, seen = total + loss * count, seen + count
             state.steps += 1
+            run.progress.advance(count)
     except OutOfTime:
         return total / max(seen, 1), seen, True
     return total / max(seen, 1), seen, False
+
+
+def _title(run: Run, state: RunState) -> str:
+    """What progress is told: the epoch, and what is left of the minutes."""
+    title = f"epoch {state.epoch + 1}"
+    if run.recipe.max_minutes is None:
+        return title
+    left = run.recipe.max_minutes - (run.clock() - run.begun) / 60
+    return f"{title} ({max(0.0, left):.0f} of {run.recipe.max_minutes:g} min left)"
 
 
 def _diverged(what: str, epoch: int) -> InputError:
@@ -332,7 +460,7 @@ def _diverged(what: str, epoch: int) -> InputError:
 
 
 def _keep_if_best(
-    run: Run,
+    judged: PatchDetector,
     state: RunState,
     logits: NDArray[np.float64],
     val: dict[str, float | int | None],
@@ -342,7 +470,7 @@ def _keep_if_best(
     if state.best is not None and rank <= tuple(state.best):
         return False
     state.best, state.best_epoch = rank, state.epoch + 1
-    state.best_weights, state.best_logits = _copy(run.detector), logits.tolist()
+    state.best_weights, state.best_logits = _copy(judged), logits.tolist()
     return True
 
 

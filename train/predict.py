@@ -111,7 +111,7 @@ def score_files(
     workers: int = 4,
 ) -> Iterator[Scored]:
     """Score every path with the detector's own preprocessing, in order."""
-    scorer = choose_scorer(loaded.model, loaded.preprocessing, compute)
+    scorer = choose_scorer(loaded.model, loaded.spec, loaded.preprocessing, compute)
     return score_with(scorer, loaded.preprocessing, paths, batch=batch, workers=workers)
 
 

@@ -5,19 +5,23 @@ after the last whole epoch and, on one CPU with one number of threads, ends with
 weights.
 """
 
+import csv
+import io
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas.labels import Label
 from schemas.policy import TrainPolicy
 from train import data, measure
 from train.artifacts import open_run_folder, skipped_rows, write_json, write_lines, write_scores
+from train.augment import TREATMENTS
 from train.checkpoint import pack, to_bytes, write_atomically
 from train.config import (
     build_detector,
@@ -28,11 +32,32 @@ from train.config import (
     preprocessing_of,
     recipe_key,
 )
-from train.detectors import DetectorSpec
-from train.engine import BEST_BY, Clock, EpochReport, Run, RunState, Step, fit, train_one_epoch
+from train.detectors import DetectorSpec, PatchDetector
+from train.engine import (
+    BEST_BY,
+    Clock,
+    EpochReport,
+    Progress,
+    Run,
+    RunState,
+    Silent,
+    Step,
+    fit,
+    train_one_epoch,
+)
+from train.loader import Epochs, epochs_of, train_batches
+from train.pixels import shapes_of
+from train.tiles import score_images
 from train.transforms import Preprocessing
 
 OnEpoch = Callable[[EpochReport], None]
+
+CURVE = (
+    "epoch", "loss", "val_loss", "learning_rate", "best", "partial", "seconds", "images_per_s",
+)  # fmt: skip
+VAL = ("n", "acc", "ap", "auc")
+DONE = (*TREATMENTS, "mirror")
+"""Columns of curve.csv."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +82,19 @@ class TrainResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """The decoded train and val images of the set at `root`."""
+class Watch:
+    """Who is told of a run while it runs, and its clock."""
 
-    root: Path
+    on_epoch: OnEpoch | None
+    progress: Progress
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The decoded train and val images of one or more roots, the first of which gave the val images."""
+
+    sources: tuple[data.Source, ...]
     train: data.ImageSet
     val: data.ImageSet
     val_source: str
@@ -80,63 +114,114 @@ class Loaded:
         """Fingerprints of what was learnt from and what chose the checkpoint."""
         return {"train": self.train.digest, "val": self.val.digest}
 
+    @property
+    def origins(self) -> list[dict[str, Any]]:
+        """Each root: where, its share, and the digest of its manifest if it is a release."""
+        return [
+            {"root": str(s.root), "weight": s.weight, "manifest": data.manifest_digest(s.root)}
+            for s in self.sources
+        ]
+
 
 def _by_class(items: Sequence[data.Item]) -> dict[str, int]:
     found = Counter(item.label for item in items)
     return {label.name.lower(): found[label] for label in Label}
 
 
-def load_train_val(root: Path, out: Path, recipe: TrainPolicy, prep: Preprocessing) -> Loaded:
-    """Decode the train and val images of `root`; what memory cannot hold goes to a file in `out`.
+def load_train_val(
+    sources: Sequence[data.Source],
+    keeping: data.Keeping,
+    recipe: TrainPolicy,
+    prep: Preprocessing,
+    progress: Progress,
+) -> Loaded:
+    """Decode the train images of all sources and the val images of the first.
 
     Raises:
         InputError: if a class is missing, before or after undecodable files are left out.
     """
-    chosen = data.choose_train_val(root, data.find_images(root))
+    chosen = data.find_sources(sources)
+    roots = [source.root for source in sources]
     sets = {}
     for split, items in (("train", chosen.train), ("val", chosen.val)):
-        cache = out / f".{split}.pixels.npy"
-        sets[split] = data.load_images(root, items, prep, workers=recipe.workers, cache=cache)
-        cache.unlink(missing_ok=True)  # its pages live on while they are mapped
-        data.require_both_classes(root, sets[split].items, split)
-    return Loaded(root, sets["train"], sets["val"], chosen.val_source)
+        progress.start(f"decoding {split}", len(items))
+        sets[split] = data.load_images(
+            roots, items, prep, workers=recipe.workers, keeping=keeping, on_image=progress.advance
+        )
+        data.require_both_classes(roots[0], sets[split].items, split)
+    return Loaded(tuple(sources), sets["train"], sets["val"], chosen.val_source)
+
+
+def keeping_in(out: Path, cache: Path | None, recipe: TrainPolicy) -> data.Keeping:
+    """Decoded pixels go to `cache` for later runs, or to the run folder until the run is finished."""
+    disk = int(recipe.cache_gib * 2**30)
+    if cache is None:
+        return data.Keeping(out, disk=disk)
+    return data.Keeping(cache, disk=disk, pays_s=0.0)
+
+
+def as_sources(root: Path | Sequence[data.Source]) -> tuple[data.Source, ...]:
+    """One root, or those of a mixed set."""
+    return (data.Source(root),) if isinstance(root, Path) else tuple(root)
 
 
 def train_detector(
-    root: Path,
+    root: Path | Sequence[data.Source],
     out: Path,
     recipe: TrainPolicy,
     *,
     on_epoch: OnEpoch | None = None,
+    progress: Progress | None = None,
+    cache: Path | None = None,
     clock: Clock = time.monotonic,
 ) -> TrainResult:
     """Train the detector of `recipe` on `root` and leave the run in `out`.
 
     Args:
-        root: a set with train/, and val/ or not; then a tenth of train stands in, and is named.
+        root: a set with train/, and val/ or not; then a tenth of train stands in, and is named. Or
+            several with their shares of an epoch: val is that of the first.
         out: run folder; an interrupted run of the same data and recipe there is continued.
         recipe: `schemas.policy.TrainPolicy`.
         on_epoch: called after every epoch, when its state is on disk.
+        progress: who is told how far it is.
+        cache: folder that keeps decoded pixels for later runs; None: none are kept after this one.
         clock: seconds, used for the budget and the reported speed only.
 
     Raises:
         InputError: if the folder, the recipe or the run folder cannot be used.
     """
+    watch = Watch(on_epoch, progress or Silent(), clock)
     begun = clock()
     spec = check_recipe(recipe)
     open_run_folder(out)
     prep = preprocessing_of(recipe, spec)
-    loaded = load_train_val(root, out, recipe, prep)
+    keeping = keeping_in(out, cache, recipe)
+    loaded = load_train_val(as_sources(root), keeping, recipe, prep, watch.progress)
+    epochs = epochs_of(loaded.train, recipe, loaded.sources)
 
     def steps_of(step: Step, epoch: int, done: int) -> Iterator[tuple[float, int]]:
-        batches = data.train_batches(
-            loaded.train, batch=recipe.batch, crop=recipe.crop, seed=recipe.seed, epoch=epoch
-        )
-        return train_one_epoch(step, batches, done)
+        return train_one_epoch(step, train_batches(epochs, epoch), done)
 
-    run = make_run(spec, recipe, prep, loaded, out, steps_of, on_epoch, clock)
+    shown = shown_by(epochs)
+    run = make_run(
+        spec, recipe, prep, loaded, out, steps_of, len(epochs), watch, begun, shown=shown
+    )
+    run = replace(run, validation=_validation_share(loaded, len(epochs), recipe))
     state, stopped = fit(run)
-    return finish(out, run, state, stopped, loaded, spec, clock() - begun)
+    return finish(out, run, state, stopped, loaded, spec)
+
+
+def _validation_share(loaded: Loaded, windows: int, recipe: TrainPolicy) -> float:
+    """About what part of an epoch's time a validation takes: a third as much for a pixel as training."""
+    seen = sum(height * width for height, width in shapes_of(loaded.val.pixels))
+    return seen / (3 * windows * recipe.crop**2)
+
+
+def shown_by(epochs: Epochs) -> str:
+    """Fingerprint of what epochs show: which images, as what, how often."""
+    digests = epochs.images.digests
+    cells = [[cell.share, [digests[k] for k in cell.members]] for cell in epochs.cells]
+    return fingerprint(cells=cells, targets=epochs.targets.tolist())
 
 
 def make_run(
@@ -146,12 +231,19 @@ def make_run(
     loaded: Loaded,
     out: Path,
     steps_of: Callable[[Step, int, int], Iterator[tuple[float, int]]],
-    on_epoch: OnEpoch | None,
-    clock: Clock,
+    total: int,
+    watch: Watch,
+    begun: float,
     **key: Any,
 ) -> Run:
     """A run from freshly initialised weights; `key` is what else its outcome depends on."""
-    compute = choose_compute(recipe.device, recipe.precision, spec)
+    compute = choose_compute(recipe.device, recipe.precision, spec, recipe.compile)
+
+    def validate(detector: PatchDetector) -> NDArray[np.float64]:
+        images = (loaded.val.pixels[k] for k in range(len(loaded.val.items)))
+        batch = min(recipe.batch, data.EVAL_BATCH)
+        return np.array(list(score_images(detector, spec, images, prep, compute, batch)))
+
     return Run(
         detector=compute.place(build_detector(spec, prep, recipe.pooling, recipe.seed)),
         recipe=recipe,
@@ -160,10 +252,13 @@ def make_run(
         key=fingerprint(recipe=recipe_key(recipe), data=loaded.digests, prep=prep.to_dict(), **key),
         state_path=out / "state.pt",
         steps_of=steps_of,
-        val_batches=lambda: data.eval_batches(loaded.val, batch=min(recipe.batch, data.EVAL_BATCH)),
+        total=total,
+        validate=validate,
         val_labels=loaded.val.labels,
-        on_epoch=on_epoch,
-        clock=clock,
+        on_epoch=lambda state, report: _epoch_over(out, state, report, watch),
+        progress=watch.progress,
+        clock=watch.clock,
+        begun=begun,
     )
 
 
@@ -174,7 +269,6 @@ def finish(
     stopped: str,
     loaded: Loaded,
     spec: DetectorSpec,
-    seconds: float,
     **extra: Any,
 ) -> TrainResult:
     """Write the artifacts of a run; `extra` (plain values) goes into checkpoint and config."""
@@ -184,7 +278,7 @@ def finish(
         "parameters": sum(p.numel() for p in run.detector.parameters()),
         "preprocessing": run.preprocessing.to_dict(),
         "preprocessing_digest": run.preprocessing.digest,
-        "data": {**loaded.digests, "root": str(loaded.root)},
+        "data": {**loaded.digests, "root": str(loaded.sources[0].root), "sources": loaded.origins},
         "val_source": loaded.val_source,
         "device": run.compute.device.type,
         "precision": "bfloat16" if run.compute.half else "float32",
@@ -199,14 +293,42 @@ def finish(
         epochs=state.epoch,
         best_epoch=state.best_epoch,
         stopped=stopped,
-        seconds=seconds,
+        seconds=run.clock() - run.begun,
         images_per_s=_median([row["images_per_s"] for row in state.curve]),
         skipped=loaded.skipped,
         val_source=loaded.val_source,
         images=loaded.counts,
     )
     _write(out, run, state, loaded, spec, config, result, extra)
+    for path in out.glob(".*.pixels.*"):  # they were kept for a run that is now over
+        path.unlink(missing_ok=True)
     return result
+
+
+def _unplaced(origin: dict[str, Any]) -> dict[str, Any]:
+    """Without the folder: a checkpoint is the same wherever its data lay."""
+    return {key: value for key, value in origin.items() if key != "root"}
+
+
+def _epoch_over(out: Path, state: RunState, report: EpochReport, watch: Watch) -> None:
+    """Write the curve so far, and tell of the epoch."""
+    write_atomically(out / "curve.csv", curve_csv(state.curve).encode())
+    if watch.on_epoch is not None:
+        watch.on_epoch(report)
+
+
+def curve_csv(curve: Sequence[dict[str, Any]]) -> str:
+    """One line per epoch: what a spreadsheet or a plot takes, while the run goes on."""
+    text = io.StringIO()
+    columns = [*CURVE, *(f"val_{name}" for name in VAL), *(f"windows_{name}" for name in DONE)]
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(columns)
+    for row in curve:
+        val, done = row["val"], row["augmented"]
+        table.writerow(
+            [*(row[c] for c in CURVE), *(val[v] for v in VAL), *(done.get(d, 0) for d in DONE)]
+        )
+    return text.getvalue()
 
 
 def _median(values: list[float]) -> float:
@@ -229,7 +351,7 @@ def _write(
         run.preprocessing,
         pooling=run.recipe.pooling,
         config=asdict(run.recipe),
-        data=loaded.digests,
+        data={**loaded.digests, "sources": [_unplaced(origin) for origin in loaded.origins]},
         seed=run.recipe.seed,
         epoch=state.best_epoch,
         val={k: result.val[k] for k in ("acc", "ap", "auc", "n")},

@@ -1,4 +1,4 @@
-"""From a picture to what a detector is fed: preprocessing, and the crops and flips of training.
+"""From a picture to what a detector is fed: preprocessing.
 
 The whole preprocessing is one value with a hash. It travels in the checkpoint, because a detector
 scored on other pixels than it was trained on gives other numbers and no error (a Tiny-LaDeDa score
@@ -31,12 +31,13 @@ class Preprocessing:
 
     `size` is the side after resizing, `crop` the side of a training crop; evaluation sees the
     whole. `fit` is "stretch" (aspect ratio not kept, as published), "crop" (short side to `size`,
-    centre kept) or "native" (the centre `size` x `size` as it is; only smaller pictures are resized).
+    centre kept), "native" (the centre `size` x `size` as it is) or "whole" (every pixel as it is); for the
+    last two, only pictures whose short side is below `size` are resized.
     """
 
     size: Annotated[int, Field(gt=0)] = 256
     crop: Annotated[int, Field(gt=0)] = 224
-    fit: Literal["stretch", "crop", "native"] = "stretch"
+    fit: Literal["stretch", "crop", "native", "whole"] = "stretch"
     kernel: Literal["bilinear"] = "bilinear"
     orientation: bool = True
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -82,15 +83,26 @@ class Preprocessing:
 
 
 def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """The upright, resized RGB pixels of `image`, (size, size, 3) uint8; no transparency."""
+    """The upright RGB pixels of `image`, uint8, no transparency: (size, size, 3), or (H, W, 3) if whole."""
     rgb = to_rgb(image, preprocessing)
     side = preprocessing.size
+    if preprocessing.fit == "whole":
+        return np.asarray(_at_least(rgb, side, preprocessing), dtype=np.uint8)
     box = None if preprocessing.fit == "stretch" else _centre_square(rgb.size, preprocessing)
     if box is not None and box[2] - box[0] == side:
         return np.asarray(rgb.crop(box), dtype=np.uint8)  # no pixel is touched
     if rgb.size != (side, side) or box is not None:
         rgb = rgb.resize((side, side), KERNELS[preprocessing.kernel], box=box)
     return np.asarray(rgb, dtype=np.uint8)
+
+
+def _at_least(rgb: Image.Image, side: int, preprocessing: Preprocessing) -> Image.Image:
+    """`rgb` as it is, or enlarged until its short side is `side`."""
+    short = min(rgb.size)
+    if short >= side:
+        return rgb
+    width, height = (max(side, round(length * side / short)) for length in rgb.size)
+    return rgb.resize((width, height), KERNELS[preprocessing.kernel])
 
 
 def to_rgb(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
@@ -132,18 +144,3 @@ def normalise(batch: Tensor, preprocessing: Preprocessing, device: torch.device)
     std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
     scaled = batch.to(device).to(torch.float32).div_(255.0)
     return scaled.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
-
-
-def random_crops(
-    pixels: NDArray[np.uint8], side: int, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """(B, H, W, 3) to (B, side, side, 3): one random window of each, half of them mirrored."""
-    count, height, width = pixels.shape[:3]
-    tops = rng.integers(0, height - side + 1, size=count)
-    lefts = rng.integers(0, width - side + 1, size=count)
-    mirrored = rng.random(count) < 0.5
-    crops = np.empty((count, side, side, 3), dtype=np.uint8)
-    for k in range(count):
-        window = pixels[k, tops[k] : tops[k] + side, lefts[k] : lefts[k] + side]
-        crops[k] = window[:, ::-1] if mirrored[k] else window
-    return crops

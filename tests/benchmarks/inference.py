@@ -120,11 +120,13 @@ def alone(path, batch, calls):
     loaded = load_detector(path)
     rng = np.random.default_rng(1)
     images = [rng.integers(0, 256, (256, 256, 3), dtype=np.uint8) for _ in range(batch)]
-    eager = TorchScorer(loaded.model, loaded.preprocessing, Compute(torch.device("cpu")))
+    eager = TorchScorer(
+        loaded.model, loaded.spec, loaded.preprocessing, Compute(torch.device("cpu"))
+    )
     compute = choose_compute("cpu", "float32", loaded.spec)
     ways = {
         "eager": eager,
-        "ours": choose_scorer(loaded.model, loaded.preprocessing, compute),
+        "ours": choose_scorer(loaded.model, loaded.spec, loaded.preprocessing, compute),
         "ONNX Runtime": load_onnx(path.with_suffix(".onnx"), threads=1),
     }
     best = dict.fromkeys(ways, np.inf)

@@ -1,5 +1,9 @@
 """Small sets of pictures whose classes differ in texture alone."""
 
+import resource
+import signal
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -42,6 +46,20 @@ def picture_set(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="session")
+def odd_set(tmp_path_factory):
+    """16 train and 6 val pictures of several sizes, so that they are no one array; read only."""
+    root = tmp_path_factory.mktemp("odd")
+    rng = np.random.default_rng(3)
+    for split, pictures in (("train", 8), ("val", 3)):
+        for label, leaf in enumerate(("0_real", "1_fake")):
+            (root / split / leaf).mkdir(parents=True)
+            for k in range(pictures):
+                size = [(64, 80), (90, 70), (64, 64)][k % 3]
+                picture(rng, label, size).save(root / split / leaf / f"{k}.png")
+    return root
+
+
 @pytest.fixture
 def recipe():
     """Seconds instead of hours; float32 so that every machine computes the same way."""
@@ -64,3 +82,22 @@ def larger_set(tmp_path_factory):
     root = tmp_path_factory.mktemp("larger")
     fill(root, ["faces"], 20, seed=9)
     return root
+
+
+@contextmanager
+def files_at_most(size):
+    """The system refuses to let a file of this process grow beyond `size`: what a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.fixture
+def full_disk():
+    """`with full_disk(bytes):` no file grows beyond so many bytes."""
+    return files_at_most

@@ -10,15 +10,15 @@ from PIL import Image
 from schemas.errors import InputError
 from schemas.labels import Label, Split
 from train.data import (
+    Keeping,
     choose_train_val,
     decode,
     decode_all,
     find_images,
     load_images,
-    train_batches,
     walk_files,
 )
-from train.transforms import Preprocessing, random_crops, to_pixels
+from train.transforms import Preprocessing, to_pixels
 
 SMALL = Preprocessing(size=32, crop=24)
 
@@ -30,7 +30,8 @@ def save(path, colour=(10, 20, 30), size=(16, 16), **options):
 
 def load(root, tmp_path, **options):
     items = find_images(root)
-    return load_images(root, items, SMALL, workers=2, cache=tmp_path / "cache.npy", **options)
+    keeping = Keeping(tmp_path / "cache", **options)
+    return load_images(root, items, SMALL, workers=2, keeping=keeping)
 
 
 def test_nested_classes_and_genimage_leaves_are_found(tmp_path):
@@ -188,50 +189,11 @@ def test_resizing_is_pillows_antialiased_bilinear():
     np.testing.assert_array_equal(to_pixels(image, SMALL), want)
 
 
-def test_mapped_cache_holds_what_memory_would(picture_set, tmp_path):
-    memory, mapped = load(picture_set, tmp_path), load(picture_set, tmp_path, budget_bytes=1000)
-
-    assert isinstance(mapped.pixels, np.memmap)
-    np.testing.assert_array_equal(memory.pixels, mapped.pixels)
-    assert memory.digest == mapped.digest
-
-
 def test_workers_do_not_change_the_order(picture_set, tmp_path):
-    items = find_images(picture_set)
+    items, keeping = find_images(picture_set), Keeping(tmp_path)
 
-    one = load_images(picture_set, items, SMALL, workers=1, cache=tmp_path / "a")
-    many = load_images(picture_set, items, SMALL, workers=8, cache=tmp_path / "b")
+    one = load_images(picture_set, items, SMALL, workers=1, keeping=keeping)
+    many = load_images(picture_set, items, SMALL, workers=8, keeping=keeping)
 
     assert one.digests == many.digests
     np.testing.assert_array_equal(one.pixels, many.pixels)
-
-
-def test_batches_depend_on_seed_and_epoch_alone_and_cover_every_image(picture_set, tmp_path):
-    images = load(picture_set, tmp_path)
-
-    def draw(seed, epoch):
-        return list(train_batches(images, batch=7, crop=24, seed=seed, epoch=epoch))
-
-    first, same, later = draw(0, 0), draw(0, 0), draw(0, 1)
-
-    assert all((a[0] == b[0]).all() for a, b in zip(first, same, strict=True))
-    assert not all((a[0] == b[0]).all() for a, b in zip(first, later, strict=True))
-    assert sum(len(labels) for _, labels in first) == len(images.items)
-    assert first[0][0].shape == (7, 3, 24, 24)
-
-
-def test_crops_are_windows_of_the_picture_or_of_its_mirror():
-    pixels = np.arange(40 * 6 * 6 * 3, dtype=np.uint8).reshape(40, 6, 6, 3)
-
-    crops = random_crops(pixels, 4, np.random.default_rng(0))
-
-    mirrored = 0
-    for whole, crop in zip(pixels, crops, strict=True):
-        windows = [
-            view[y : y + 4, x : x + 4] for view in (whole, whole[:, ::-1])
-            for y in range(3) for x in range(3)
-        ]  # fmt: skip
-        hits = [k for k, window in enumerate(windows) if (window == crop).all()]
-        assert hits
-        mirrored += min(hits) >= 9
-    assert 8 < mirrored < 32

@@ -14,6 +14,7 @@ from train.deploy.export import difference
 from train.deploy.fold import compose, exact_logits, fold
 from train.deploy.scorers import TinyScorer, TorchScorer, choose_scorer
 from train.detectors import DETECTORS, REPRESENTATIONS
+from train.detectors.tiny import TinyLaDeDa
 from train.predict import score_with
 from train.transforms import Preprocessing, normalise, to_batch, to_pixels
 
@@ -35,6 +36,10 @@ def settled(name, preprocessing=None, pooling="mean"):
     with torch.no_grad():
         detector.train()(torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(6)))
     return detector.eval(), prep
+
+
+def spec_of(detector):
+    return DETECTORS["tiny-ladeda" if isinstance(detector, TinyLaDeDa) else "ladeda5"]
 
 
 def pictures(count=3, height=64, width=64, seed=0):
@@ -92,7 +97,7 @@ def test_a_detector_of_another_package_is_left_as_it_is():
 def test_compiled_tiny_gives_torchs_logits_for_every_representation(representation, pooling, scale):
     prep = Preprocessing(size=64, representation=representation, scale=scale)
     detector, prep = settled("tiny-ladeda", prep, pooling)
-    scorer = choose_scorer(detector, prep, CPU)
+    scorer = choose_scorer(detector, spec_of(detector), prep, CPU)
     images = pictures()
 
     want = exact_logits(detector, normalise(to_batch(images), prep, CPU.device))
@@ -160,14 +165,16 @@ def test_one_compiled_scorer_serves_many_threads_at_once():
 def test_bfloat16_runs_the_detector_as_it_was_trained():
     detector, prep = settled("tiny-ladeda")
 
-    scorer = choose_scorer(detector, prep, Compute(torch.device("cpu"), half=True))
+    scorer = choose_scorer(
+        detector, spec_of(detector), prep, Compute(torch.device("cpu"), half=True)
+    )
 
     assert isinstance(scorer, TorchScorer)
 
 
 def test_large_detectors_are_folded_and_scored_in_batches():
     detector, prep = settled("ladeda5")
-    scorer = choose_scorer(detector, prep, CPU)
+    scorer = choose_scorer(detector, spec_of(detector), prep, CPU)
     images = [*pictures(3), *pictures(2, 64, 96)]
 
     got = scorer(images)
@@ -175,7 +182,7 @@ def test_large_detectors_are_folded_and_scored_in_batches():
     assert not scorer.threaded
     assert len(got) == 5
     assert got[3:] == pytest.approx(scorer(images[3:]), abs=1e-6)
-    want = TorchScorer(detector, prep, CPU)(images)
+    want = TorchScorer(detector, spec_of(detector), prep, CPU)(images)
     assert max(difference(a, b) for a, b in zip(got, want, strict=True)) < 1e-5
 
 
@@ -236,4 +243,4 @@ def test_choosing_the_cpu_chooses_the_fast_scorer():
 
     compute = choose_compute("cpu", "float32", DETECTORS["tiny-ladeda"])
 
-    assert choose_scorer(detector, prep, compute).threaded
+    assert choose_scorer(detector, spec_of(detector), prep, compute).threaded

@@ -8,6 +8,7 @@ from scipy.signal import correlate2d
 from schemas.errors import CheckpointError, InputError
 from train.checkpoint import load_detector
 from train.detectors import DETECTORS, REPRESENTATIONS, find_detector
+from train.detectors.ladeda import crop_to
 from train.detectors.representation import KERNELS, Representation, npr
 from train.transforms import Preprocessing, normalise, to_batch
 
@@ -256,3 +257,23 @@ def test_a_state_dict_with_a_tensor_missing_is_refused(tmp_path):
 
     with pytest.raises(CheckpointError, match=r"cut\.pth does not fit tiny-ladeda.*fc\.bias"):
         load_detector(tmp_path / "cut.pth")
+
+
+def test_cropping_the_residual_is_slicing_it_and_keeps_gradients_channels_last():
+    residual = torch.randn(2, 8, 7, 9).contiguous(memory_format=torch.channels_last)
+    out = torch.empty(2, 8, 6, 7)
+    taken = residual.clone(memory_format=torch.preserve_format).requires_grad_()
+    sliced = residual.clone(memory_format=torch.preserve_format).requires_grad_()
+    seen = []
+    between = taken * 1.0
+    between.register_hook(lambda g: seen.append(g.is_contiguous(memory_format=torch.channels_last)))
+
+    cropped = crop_to(between, out)
+    (cropped**2).sum().backward()
+    (sliced[..., :6, :7] ** 2).sum().backward()
+
+    assert torch.equal(cropped, residual[..., :6, :7])
+    assert torch.equal(taken.grad, sliced.grad)
+    assert seen == [True]
+    with torch.no_grad():
+        assert torch.equal(crop_to(residual, out), residual[..., :6, :7])

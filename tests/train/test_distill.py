@@ -7,21 +7,26 @@ import pytest
 import torch
 
 from schemas.errors import CheckpointError, InputError
+from schemas.labels import Split
+from schemas.policy import AugmentPolicy
 from train.checkpoint import load_detector, pack, to_bytes
 from train.config import Compute, build_detector
-from train.data import find_images, load_images
+from train.data import Keeping, find_images, load_images
 from train.detectors import DETECTORS
 from train.distill import (
     MIX,
+    Kept,
+    Live,
     PatchGrid,
-    aligned_crop,
-    cut_patches,
+    Wanted,
     distill,
     distill_one_epoch,
     mixed,
+    patches_at,
     teacher_logits,
 )
 from train.engine import Step
+from train.sampling import Place, cells_of
 from train.transforms import Preprocessing, normalise, to_batch
 
 CPU = torch.device("cpu")
@@ -50,49 +55,54 @@ def teacher(tmp_path_factory):
 @pytest.fixture(scope="module")
 def images(picture_set, tmp_path_factory):
     items = find_images(picture_set)[-6:]
-    cache = tmp_path_factory.mktemp("cache") / "c.npy"
-    return load_images(picture_set, items, PREP, workers=2, cache=cache)
+    keeping = Keeping(tmp_path_factory.mktemp("cache"))
+    return load_images(picture_set, items, PREP, workers=2, keeping=keeping)
 
 
-@pytest.mark.parametrize("name", ["ladeda5", "ladeda9", "ladeda17", "ladeda33"])
-def test_a_window_of_the_grid_is_what_the_teacher_says_of_the_crop(tmp_path, images, name):
+@pytest.mark.parametrize("name", ["ladeda5", "ladeda9", "ladeda17"])
+def test_the_goal_of_a_patch_is_what_the_teacher_says_of_it_alone(tmp_path, images, recipe, name):
+    """With NPR, which looks at no neighbour beyond its block, a patch alone is a patch in the image."""
     loaded = load_detector(save_teacher(tmp_path / "t.pt", name))
     grid = PatchGrid(loaded.spec.receptive_field, loaded.spec.stride)
     logits = teacher_logits(loaded, images, Compute(CPU), tmp_path)
+    kept = Kept(images, logits, grid, crop=48)
 
-    for seed in range(4):
-        rng = np.random.default_rng(seed)
-        pixels, wanted = aligned_crop(images.pixels[0], logits[0], 48, grid, rng)
+    for seed in range(3):
+        drawn = kept.draw(Wanted([0, 3, 5], [0, 0, 0], 0), np.random.default_rng(seed))
+
+        assert len(drawn.patches) == 3 * -(-(grid.cells(48) ** 2) // 3)
+        assert drawn.patches.shape[1:] == (3, grid.field + 1, grid.field + 1)
         with torch.no_grad():
-            said = loaded.model.patch_logits(normalise(pixels, PREP, CPU))[0].numpy()
-        rows, columns = wanted.shape
-        np.testing.assert_allclose(wanted, said[:rows, :columns], rtol=1e-3, atol=1e-4)
+            seen = normalise(drawn.patches[..., : grid.field, : grid.field], PREP, CPU)
+            said = loaded.model.patch_logits(seen).flatten()
+        np.testing.assert_allclose(drawn.goals, said, rtol=1e-3, atol=1e-4)
 
 
 def test_the_student_sees_ten_pixels_from_where_the_teacher_saw_nine():
-    grid = PatchGrid(9, 8)
-    image = torch.arange(3 * 224 * 224, dtype=torch.float32).view(1, 3, 224, 224)
+    image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    rows, columns = np.divmod(np.arange(27 * 27), 27)
 
-    patches = cut_patches(image, grid)
+    patches = patches_at(image, rows, columns, PatchGrid(9, 8))
 
-    assert patches.shape == (729, 3, 10, 10)
-    assert torch.equal(patches[27 * 2 + 5], image[0, :, 16:26, 40:50])
+    assert patches.shape == (729, 10, 10, 3)
+    assert PatchGrid(9, 8).cells(224) == 27
+    np.testing.assert_array_equal(patches[27 * 2 + 5], image[16:26, 40:50])
 
 
 def test_teacher_logits_are_a_plain_array_that_is_found_again(teacher, images, tmp_path):
     loaded = load_detector(teacher)
 
-    first = np.array(teacher_logits(loaded, images, Compute(CPU), tmp_path))
+    first = np.array(teacher_logits(loaded, images, Compute(CPU), tmp_path).flat)
     (path,) = tmp_path.iterdir()
     stamp = path.stat().st_mtime_ns
-    again = teacher_logits(loaded, images, Compute(CPU), tmp_path)
+    again = teacher_logits(loaded, images, Compute(CPU), tmp_path).flat
 
-    assert np.load(path, allow_pickle=False).shape == (6, 7, 7)
+    assert np.load(path, allow_pickle=False).shape == (6 * 7 * 7,)
     assert path.stat().st_mtime_ns == stamp
     np.testing.assert_array_equal(first, again)
     with torch.no_grad():
         whole = loaded.model(normalise(to_batch(images.pixels[:1]), PREP, CPU))
-    assert first[0].mean() == pytest.approx(whole.item(), abs=1e-4)
+    assert first[:49].mean() == pytest.approx(whole.item(), abs=1e-4)
 
 
 def test_a_student_learns_what_a_network_of_its_own_kind_says_of_the_patches(images, recipe):
@@ -100,18 +110,19 @@ def test_a_student_learns_what_a_network_of_its_own_kind_says_of_the_patches(ima
     spec = DETECTORS["tiny-ladeda"]
     wiser = build_detector(spec, prep, "mean", seed=7).eval()
     with torch.no_grad():
-        seen = normalise(to_batch(images.pixels), prep, CPU)
-        said = [wiser(cut_patches(seen[k : k + 1], grid)).view(7, 7) for k in range(len(seen))]
+        rows, columns = np.divmod(np.arange(49), 7)
+        cut = [to_batch(patches_at(pixels, rows, columns, grid)) for pixels in images.pixels]
+        said = [wiser(normalise(patches, prep, CPU)).view(7, 7) for patches in cut]
     targets = torch.stack(said).numpy()
     targets = (targets - targets.mean()) / targets.std()
+    drawer = Kept(images, targets, grid, recipe.crop)
+    cells = cells_of([Place(0, 0, "")] * 6, "none")
     student = build_detector(spec, prep, "mean", seed=1)
     adam = torch.optim.Adam(student.parameters(), lr=1e-2)
     step = Step(student, adam, prep, Compute(CPU), True, lambda: None)
 
     losses = [
-        np.mean(
-            [loss for loss, _ in distill_one_epoch(step, images, targets, grid, recipe, e, 6 * e)]
-        )
+        np.mean([loss for loss, _ in distill_one_epoch(step, drawer, cells, grid, 0, e, 6 * e)])
         for e in range(40)
     ]
 
@@ -119,11 +130,12 @@ def test_a_student_learns_what_a_network_of_its_own_kind_says_of_the_patches(ima
 
 
 def test_every_image_shares_a_step_equally_often_and_is_never_alone():
-    chosen = mixed(40, np.random.default_rng(0))
+    chosen = mixed(cells_of([Place(0, 0, "")] * 40, "none"), np.random.default_rng(0))
 
     assert chosen.shape == (40, MIX)
     assert np.bincount(chosen.ravel(), minlength=40).tolist() == [MIX] * 40
-    assert mixed(3, np.random.default_rng(0)).shape == (3, 3)
+    few = cells_of([Place(0, 0, "")] * 3, "none")
+    assert mixed(few, np.random.default_rng(0)).shape == (3, 3)
 
 
 def test_distillation_resumes_to_the_same_student(picture_set, recipe, tmp_path, teacher):
@@ -153,3 +165,79 @@ def test_a_missing_teacher_and_a_crop_too_small_are_refused(picture_set, recipe,
         distill(tmp_path / "no.pt", picture_set, tmp_path / "run", recipe)
     with pytest.raises(InputError, match=r"train\.crop is 9"):
         distill(teacher, picture_set, tmp_path / "run", dataclasses.replace(recipe, crop=9))
+
+
+def bytes_of(drawn):
+    return drawn.patches.numpy().tobytes(), drawn.goals.numpy().tobytes()
+
+
+def test_augmented_windows_get_what_the_teacher_says_of_them(teacher, images, recipe):
+    loaded = load_detector(teacher)
+    augmented = dataclasses.replace(recipe, augment=AugmentPolicy(jpeg=1.0, noise=1.0))
+    grid = PatchGrid(9, 8)
+    live = Live(loaded.model, loaded.preprocessing, images, grid, augmented, Compute(CPU))
+
+    drawn = live.draw(Wanted([0, 3, 5], [0, 0, 1], epoch=2), np.random.default_rng(0))
+    again = live.draw(Wanted([0, 3, 5], [0, 0, 1], epoch=2), np.random.default_rng(9))
+
+    assert bytes_of(drawn) == bytes_of(again)
+    assert drawn.done.count("jpeg") == drawn.done.count("noise") == 3
+    alone = bytes_of(live.draw(Wanted([3], [0], epoch=2), np.random.default_rng(0)))
+    assert len(drawn.patches) == len(drawn.goals) == 3 * 2**2  # about the 5 x 5 of one window
+    assert alone != bytes_of(drawn)
+    even = dataclasses.replace(live, recipe=dataclasses.replace(augmented, augment=AugmentPolicy()))
+    plain = even.draw(Wanted([0, 3, 5], [0, 0, 1], epoch=2), np.random.default_rng(0))
+    with torch.no_grad():  # a window's patches lie at even places of it, so they can stand alone
+        said = loaded.model.patch_logits(normalise(plain.patches[..., :9, :9], PREP, CPU))
+    np.testing.assert_allclose(plain.goals, said.flatten(), rtol=1e-3, atol=1e-4)
+
+
+def test_distillation_with_augmentation_and_averages_resumes_to_the_same_student(
+    picture_set, recipe, tmp_path, teacher
+):
+    student = dataclasses.replace(
+        recipe, epochs=3, average=0.9, balance="class", augment=AugmentPolicy(jpeg=0.5, webp=0.5)
+    )
+
+    whole = distill(teacher, picture_set, tmp_path / "a", student)
+    distill(teacher, picture_set, tmp_path / "b", dataclasses.replace(student, epochs=1))
+    resumed = distill(teacher, picture_set, tmp_path / "b", student)
+    plain = distill(
+        teacher, picture_set, tmp_path / "c", dataclasses.replace(student, augment=AugmentPolicy())
+    )
+
+    assert whole.checkpoint.read_bytes() == resumed.checkpoint.read_bytes()
+    assert whole.checkpoint.read_bytes() != plain.checkpoint.read_bytes()
+    assert not list((tmp_path / "a").glob("teacher-*"))  # nothing that would not be used
+    curve = (tmp_path / "a/curve.csv").read_text().splitlines()
+    jpeg = curve[0].split(",").index("windows_jpeg")
+    assert all(int(line.split(",")[jpeg]) > 50 for line in curve[1:])
+
+
+def test_pictures_of_any_size_are_distilled(tmp_path, recipe, odd_set):
+    whole = Preprocessing(size=64, crop=48, fit="whole")
+    taught = save_teacher(tmp_path / "t.pt", prep=whole)
+    loaded = load_detector(taught)
+    items = [i for i in find_images(odd_set) if i.split is Split.TRAIN]
+    images = load_images(odd_set, items, whole, workers=2, keeping=Keeping(tmp_path))
+
+    logits = teacher_logits(loaded, images, Compute(CPU), tmp_path)
+    result = distill(
+        taught, odd_set, tmp_path / "run", dataclasses.replace(recipe, fit="whole", epochs=1)
+    )
+
+    assert {logits[k].shape for k in range(16)} == {(9, 7), (8, 11), (7, 7)}
+    for k in (0, 1):
+        with torch.no_grad():
+            seen = normalise(to_batch(images.pixels[k][None]), whole, CPU)
+            said = loaded.model.patch_logits(seen)[0]
+        np.testing.assert_allclose(logits[k], said, rtol=1e-3, atol=1e-4)
+    assert result.val["n"] == 6
+
+
+def test_a_full_disk_is_one_line_when_the_teacher_has_spoken(teacher, images, tmp_path, full_disk):
+    with full_disk(600), pytest.raises(InputError, match=r"make\s+room") as caught:
+        teacher_logits(load_detector(teacher), images, Compute(CPU), tmp_path)
+
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())

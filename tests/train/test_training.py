@@ -1,7 +1,9 @@
 """A run: learns, repeats, resumes, keeps to its time, says what it did."""
 
+import csv
 import dataclasses
 import json
+import shutil
 from itertools import count
 from pathlib import Path
 
@@ -11,9 +13,16 @@ import pytest
 import torch
 
 from schemas.errors import InputError
+from schemas.policy import AugmentPolicy, TrainPolicy
+from train import training
 from train.checkpoint import load_detector
-from train.engine import Plateau, set_norm_momentum
+from train.config import Compute, build_detector
+from train.data import Keeping, Source
+from train.detectors import find_detector
+from train.engine import Average, Plateau, set_norm_momentum
+from train.predict import score_files
 from train.training import train_detector
+from train.transforms import Preprocessing
 
 
 class Killed(Exception):
@@ -55,8 +64,6 @@ def failing_clock(calls):
 @pytest.fixture(scope="module")
 def finished(picture_set, tmp_path_factory):
     """One uninterrupted run, and its result."""
-    from schemas.policy import TrainPolicy
-
     recipe = TrainPolicy(
         detector="tiny-ladeda", size=64, crop=48, batch=8, epochs=3,
         learning_rate=1e-2, workers=2, device="cpu", precision="float32",
@@ -201,8 +208,6 @@ def test_epochs_are_reported_as_they_end(picture_set, recipe, tmp_path):
 
 
 def test_a_corrupt_image_is_counted_and_the_run_goes_on(recipe, tmp_path, picture_set):
-    import shutil
-
     root = tmp_path / "set"
     shutil.copytree(picture_set, root)
     (root / "train/1_fake/broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 and nothing more")
@@ -216,8 +221,6 @@ def test_a_corrupt_image_is_counted_and_the_run_goes_on(recipe, tmp_path, pictur
 
 
 def test_a_class_of_undecodable_files_is_refused(recipe, tmp_path, picture_set):
-    import shutil
-
     root = tmp_path / "set"
     shutil.copytree(picture_set, root)
     for path in (root / "val/0_real").iterdir():
@@ -297,3 +300,259 @@ def test_validation_scores_are_those_of_the_checkpoint(picture_set, finished):
     rows = list(predict(out / "checkpoint.pt", [picture_set / r["path"] for r in stored]))
 
     np.testing.assert_allclose([r["logit"] for r in rows], [r["logit"] for r in stored], atol=1e-5)
+
+
+EVERYTHING = {
+    "augment": AugmentPolicy(resize=0.5, blur=0.3, noise=0.3, webp=0.3, jpeg=0.5),
+    "windows": 2,
+    "average": 0.9,
+    "balance": "class-platform",
+    "pooling": "top25",
+    "fit": "whole",
+}
+
+
+@pytest.fixture(scope="module")
+def everything(odd_set, tmp_path_factory):
+    """A run that uses all there is, never interrupted."""
+    out = tmp_path_factory.mktemp("everything")
+    return out, train_detector(odd_set, out, everything_recipe())
+
+
+def everything_recipe(**changes):
+    return TrainPolicy(
+        detector="tiny-ladeda", size=64, crop=48, batch=8, epochs=3, learning_rate=1e-2,
+        device="cpu", precision="float32", **{"workers": 2, **EVERYTHING, **changes},
+    )  # fmt: skip
+
+
+def test_augmentation_sampling_averages_and_cache_leave_a_run_bit_identical(
+    odd_set, tmp_path, everything
+):
+    for name in ("first", "second"):  # the second finds the pixels of the first
+        train_detector(
+            odd_set, tmp_path / name, everything_recipe(workers=3), cache=tmp_path / "cache"
+        )
+        assert same(last_weights(tmp_path / name), last_weights(everything[0]))
+        assert same(weights(tmp_path / name), weights(everything[0]))
+    assert len(list((tmp_path / "cache").glob(".*.npy"))) == 2
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_run_with_all_of_it_killed_and_resumed_ends_as_if_never_killed(
+    odd_set, tmp_path, everything, epochs
+):
+    with pytest.raises(Killed):
+        train_detector(odd_set, tmp_path, everything_recipe(), on_epoch=kill_after(epochs))
+
+    train_detector(odd_set, tmp_path, everything_recipe())
+
+    assert (tmp_path / "checkpoint.pt").read_bytes() == (
+        everything[0] / "checkpoint.pt"
+    ).read_bytes()
+    assert (tmp_path / "state.pt").read_bytes()
+    assert same(last_weights(tmp_path), last_weights(everything[0]))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"augment": AugmentPolicy(jpeg=0.5)},
+        {"windows": 1},
+        {"average": 0.5},
+        {"balance": "none"},
+        {"pooling": "mean"},
+    ],
+)
+def test_each_part_of_the_recipe_has_a_say_in_the_weights(odd_set, tmp_path, everything, change):
+    train_detector(odd_set, tmp_path, everything_recipe(**change))
+
+    assert not same(weights(tmp_path), weights(everything[0]))
+
+
+def test_what_was_done_to_windows_is_recorded(everything):
+    out, _ = everything
+    config = json.loads((out / "config.json").read_text())
+    curve = [json.loads(line) for line in (out / "curve.jsonl").read_text().splitlines()]
+    table = list(csv.DictReader((out / "curve.csv").read_text().splitlines()))
+
+    assert config["recipe"]["augment"]["jpeg"] == 0.5
+    assert config["recipe"]["augment"]["jpeg_quality"] == [50, 95]
+    for row, line in zip(curve, table, strict=True):
+        assert set(row["augmented"]) == {"resize", "blur", "noise", "webp", "jpeg", "mirror"}
+        assert 5 < row["augmented"]["jpeg"] < 27  # of 32 windows
+        assert int(line["windows_jpeg"]) == row["augmented"]["jpeg"]
+        assert float(line["val_ap"]) == row["val"]["ap"]
+
+
+def test_the_curve_is_on_disk_while_the_run_goes_on(picture_set, recipe, tmp_path):
+    lines = []
+
+    def look(report):
+        lines.append((tmp_path / "curve.csv").read_text().count("\n"))
+
+    train_detector(picture_set, tmp_path, recipe, on_epoch=look)
+
+    assert lines == [2, 3, 4]
+
+
+def test_averaged_weights_are_those_that_are_kept_and_scored(odd_set, everything):
+    out, result = everything
+
+    kept, trained = weights(out), last_weights(out)
+
+    assert not same(kept, trained)
+    assert result.val["n"] == 6
+    rows = pq.read_table(out / "scores.parquet").to_pylist()
+    loaded = load_detector(out / "checkpoint.pt")
+    compute = Compute(torch.device("cpu"))
+    scored = score_files(loaded, [odd_set / r["path"] for r in rows], compute=compute)
+    assert [s.logit for s in scored] == pytest.approx([r["logit"] for r in rows], abs=1e-5)
+
+
+def test_the_average_of_weights_follows_its_formula():
+    detector = build_detector(find_detector("tiny-ladeda"), Preprocessing(), "mean", seed=0)
+    average = Average(detector, 0.9)
+    want = detector.fc.weight.detach().clone().double()
+
+    for number in range(200):
+        with torch.no_grad():
+            detector.fc.weight.fill_(float(number))
+        average.update(detector, number)
+        decay = min(0.9, (1 + number) / (10 + number))
+        want = decay * want + (1 - decay) * number
+
+    np.testing.assert_allclose(average.detector.fc.weight.detach(), want, rtol=1e-5)
+
+
+def test_pixels_kept_for_a_run_are_removed_when_it_is_finished(
+    picture_set, recipe, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        "train.training.keeping_in", lambda out, cache, recipe: Keeping(out, pays_s=0.0)
+    )  # as if decoding had taken long
+    seen = []
+    with pytest.raises(Killed):
+        train_detector(picture_set, tmp_path, recipe, on_epoch=kill_after(1))
+    seen += tmp_path.glob(".*.pixels.*")
+
+    train_detector(picture_set, tmp_path, recipe)
+
+    assert len(seen) == 4
+    assert not list(tmp_path.glob(".*.pixels.*"))
+
+
+class Told:
+    """Progress that remembers."""
+
+    def __init__(self):
+        self.stages = []
+
+    def start(self, what, total):
+        self.stages.append([what, total, 0])
+
+    def advance(self, items):
+        self.stages[-1][2] += items
+
+
+def test_progress_is_told_of_every_image(picture_set, recipe, tmp_path):
+    told = Told()
+
+    train_detector(picture_set, tmp_path, dataclasses.replace(recipe, windows=2), progress=told)
+
+    assert told.stages == [
+        ["decoding train", 24, 24],
+        ["decoding val", 12, 12],
+        *([f"epoch {k}", 48, 48] for k in (1, 2, 3)),
+    ]
+
+
+def test_minutes_that_are_left_are_told_and_include_the_last_validation(
+    picture_set, recipe, tmp_path, monkeypatch
+):
+    """A clock that a validation moves by 60 s and a look at it by 1 s: 4 epochs fit into 5 minutes."""
+    now = [0.0]
+
+    def clock():
+        now[0] += 1.0
+        return now[0]
+
+    score = training.score_images
+
+    def slow(*arguments):
+        now[0] += 60.0
+        return score(*arguments)
+
+    monkeypatch.setattr(training, "score_images", slow)
+    told = Told()
+    timed = dataclasses.replace(recipe, max_minutes=5.0, epochs=1000)
+
+    result = train_detector(picture_set, tmp_path, timed, progress=told, clock=clock)
+
+    assert told.stages[2][0] == "epoch 1 (5 of 5 min left)"
+    assert result.stopped == "max_minutes 5 reached"
+    assert 240 < result.seconds <= 303
+
+
+def test_minutes_that_end_before_the_first_step_make_no_checkpoint(picture_set, recipe, tmp_path):
+    timed = dataclasses.replace(recipe, max_minutes=1e-9)
+
+    with pytest.raises(InputError, match=r"over before the first step.*raise --max-minutes"):
+        train_detector(picture_set, tmp_path, timed)
+
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_a_mixed_set_is_recorded_root_by_root(picture_set, odd_set, recipe, tmp_path):
+    sources = [Source(picture_set, 1.0), Source(odd_set, 0.5)]
+
+    result = train_detector(sources, tmp_path / "a", dataclasses.replace(recipe, epochs=1))
+    other = [Source(picture_set, 1.0), Source(odd_set, 2.0)]
+    train_detector(other, tmp_path / "b", dataclasses.replace(recipe, epochs=1))
+
+    config = json.loads((tmp_path / "a/config.json").read_text())
+    assert result.images["train"] == {"real": 20, "fake": 20}
+    assert result.val["n"] == 12
+    assert [s["weight"] for s in config["data"]["sources"]] == [1.0, 0.5]
+    assert config["data"]["sources"][1]["root"] == str(odd_set)
+    checkpoint = torch.load(tmp_path / "a/checkpoint.pt", weights_only=True)
+    assert checkpoint["data"]["sources"][0] == {"weight": 1.0, "manifest": None}
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is full")
+@pytest.mark.parametrize("name", ["state.pt", "checkpoint.pt", "curve.csv", "metrics.json"])
+def test_a_full_disk_is_one_line_and_the_run_goes_on_once_there_is_room(
+    picture_set, recipe, tmp_path, finished, name
+):
+    (tmp_path / f".{name}.part").symlink_to("/dev/full")
+
+    with pytest.raises(InputError, match=r"No space left on device.*make room") as caught:
+        train_detector(picture_set, tmp_path, recipe)
+
+    assert "\n" not in str(caught.value)
+    train_detector(picture_set, tmp_path, recipe)
+    assert same(weights(tmp_path), weights(finished[0]))
+
+
+@pytest.mark.parametrize(
+    ("augment", "message"),
+    [
+        (AugmentPolicy(jpeg_quality=(90, 50)), r"train\.augment\.jpeg_quality is \[90, 50\]"),
+        (AugmentPolicy(webp_quality=(0, 50)), r"webp_quality is \[0, 50\].*from 1 to 100"),
+        (AugmentPolicy(resize_factor=(0.0, 1.0)), r"resize_factor is \[0, 1\]"),
+        (AugmentPolicy(jpeg=1.5), r"train\.augment\.jpeg is 1\.5"),
+    ],
+)
+def test_augmentation_that_cannot_be_done_is_named(picture_set, recipe, tmp_path, augment, message):
+    with pytest.raises(InputError, match=message):
+        train_detector(picture_set, tmp_path, dataclasses.replace(recipe, augment=augment))
+
+
+def test_a_class_that_is_balanced_away_is_still_refused(recipe, tmp_path, picture_set):
+    root = tmp_path / "set"
+    shutil.copytree(picture_set, root)
+    shutil.rmtree(root / "train/0_real")
+
+    with pytest.raises(InputError, match="no usable image in train/0_real"):
+        train_detector(root, tmp_path / "run", dataclasses.replace(recipe, balance="class"))

@@ -158,7 +158,7 @@ def training_path(loaded: LoadedDetector, paths: Sequence[Path]) -> list[Stages]
     items = tuple(Item(str(path), None, "", Label.REAL) for path in paths)
     pixels = [one.pixels for one in decoded if one.pixels is not None]
     digests = tuple(one.digest or "" for one in decoded)
-    images = ImageSet(items, digests, np.stack(pixels), ())
+    images = ImageSet(items, digests, pixels, ())
     cpu = Compute(torch.device("cpu"))
     batches = list(eval_batches(images, batch=EVAL_BATCH))
     logits = predict_logits(loaded.model, batches, loaded.preprocessing, cpu)

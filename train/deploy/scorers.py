@@ -7,7 +7,6 @@ ours as its folded self (`train.deploy.fold`); elsewhere the detector runs as it
 
 import threading
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Protocol
 
 import numpy as np
@@ -17,10 +16,10 @@ from torch import nn
 
 from train.config import Compute
 from train.deploy.fold import fold
-from train.detectors import PatchDetector
+from train.detectors import DetectorSpec, PatchDetector
 from train.detectors.representation import KERNELS
 from train.detectors.tiny import TinyLaDeDa
-from train.engine import predict_logits
+from train.tiles import score_images
 from train.transforms import Preprocessing, normalise, to_batch
 
 Pixels = NDArray[np.uint8]
@@ -45,14 +44,14 @@ class Scorer(Protocol):
 
 
 def choose_scorer(
-    detector: PatchDetector, preprocessing: Preprocessing, compute: Compute
+    detector: PatchDetector, spec: DetectorSpec, preprocessing: Preprocessing, compute: Compute
 ) -> Scorer:
     """The fastest scorer of `detector` for where and how precisely it shall run."""
     if compute.device.type != "cpu" or compute.half:
-        return TorchScorer(detector, preprocessing, compute)
+        return TorchScorer(detector, spec, preprocessing, compute)
     if isinstance(detector, TinyLaDeDa) and detector.pooling in POOLED_HERE:
         return TinyScorer(detector, preprocessing)
-    return TorchScorer(fold(detector), preprocessing, compute)
+    return TorchScorer(fold(detector), spec, preprocessing, compute)
 
 
 class TorchScorer:
@@ -61,16 +60,22 @@ class TorchScorer:
     threaded = False
 
     def __init__(
-        self, detector: PatchDetector, preprocessing: Preprocessing, compute: Compute
+        self,
+        detector: PatchDetector,
+        spec: DetectorSpec,
+        preprocessing: Preprocessing,
+        compute: Compute,
     ) -> None:
         self._detector = compute.place(detector)
-        self._preprocessing, self._compute = preprocessing, compute
+        self._spec, self._preprocessing, self._compute = spec, preprocessing, compute
 
     def __call__(self, images: Sequence[Pixels]) -> list[float]:
-        """The logit of each of `images`; neighbours of one size share a batch."""
-        batches = [to_batch(np.stack(list(same))) for _, same in groupby(images, key=np.shape)]
-        logits = predict_logits(self._detector, batches, self._preprocessing, self._compute)
-        return [float(logit) for logit in logits]
+        """The logit of each of `images`; neighbours of one size share a batch, large ones go in tiles."""
+        return list(
+            score_images(
+                self._detector, self._spec, images, self._preprocessing, self._compute, len(images)
+            )
+        )
 
 
 class TinyScorer:

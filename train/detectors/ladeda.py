@@ -46,8 +46,18 @@ class Bottleneck(nn.Module):
         out = F.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
         residual = x if self.downsample is None else self.downsample(x)
-        height, width = out.shape[-2:]
-        return F.relu(out + residual[..., :height, :width])
+        return F.relu(out + crop_to(residual, out))
+
+
+def crop_to(residual: Tensor, out: Tensor) -> Tensor:
+    """The top left part of `residual` that is as large as `out`."""
+    height, width = out.shape[-2:]
+    if residual.shape[-2:] == out.shape[-2:]:
+        return residual
+    if not torch.is_grad_enabled():
+        return residual[..., :height, :width]
+    # the gradient of a slice is not channels last, and takes the layers before it to slow paths
+    return F.pad(residual, (0, width - residual.shape[-1], 0, height - residual.shape[-2]))
 
 
 class LaDeDa(PatchDetector):

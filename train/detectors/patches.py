@@ -1,10 +1,12 @@
 """What all patch detectors share: a grid of features, one linear layer, a pool over the grid.
 
 Averaging over the grid and the last layer are both linear, so the logit of an image is the average
-of the logits of its patches; with max pooling it is the largest of them. The head runs in float32
+of the logits of its patches; with max pooling it is the largest of them, with top-k the average of the
+largest. The head runs in float32
 whatever the trunk runs in, so that scores of different images do not collapse to ties.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,8 +15,10 @@ from torch import Tensor, nn
 
 from train.detectors.representation import Representation, RepresentationName
 
-POOLINGS = ("mean", "max")
-"""How patch logits become the image's logit."""
+POOLINGS = ("mean", "max", "topN")
+"""How patch logits become the image's logit; topN, such as top10, is the mean of the highest N %."""
+
+_TOP = re.compile(r"top([1-9]\d?)")
 
 NORM_MOMENTUM = 0.001
 """BatchNorm momentum of the paper: running statistics remember a thousand steps."""
@@ -55,8 +59,8 @@ class PatchDetector(nn.Module):
         """(B, 3, H, W) normalised images to image logits (B, 1); above 0 means fake."""
         grid = self.features(images)
         with torch.autocast(images.device.type, enabled=False):
-            if self.pooling == "max":
-                return self._patch_head(grid).amax(dim=(1, 2)).unsqueeze(1)
+            if self.pooling != "mean":
+                return pool_patches(self._patch_head(grid), self.pooling).unsqueeze(1)
             logits: Tensor = self.fc(grid.float().mean(dim=(2, 3)))
         return logits
 
@@ -69,6 +73,25 @@ class PatchDetector(nn.Module):
     def _patch_head(self, grid: Tensor) -> Tensor:
         logits: Tensor = self.fc(grid.float().permute(0, 2, 3, 1))  # (B, h, w, 1)
         return logits.squeeze(-1)
+
+
+def is_pooling(name: object) -> bool:
+    """Whether `name` is a pooling."""
+    return name in ("mean", "max") or (isinstance(name, str) and _TOP.fullmatch(name) is not None)
+
+
+def pool_patches(logits: Tensor, pooling: str) -> Tensor:
+    """Patch logits (B, h, w) to image logits (B,)."""
+    flat = logits.flatten(1)
+    if pooling == "mean":
+        return flat.mean(dim=1)
+    if pooling == "max":
+        return flat.amax(dim=1)
+    top = _TOP.fullmatch(pooling)
+    if top is None:
+        raise ValueError(f"pooling {pooling!r}; expected mean, max or top1 to top99")
+    count = max(1, round(flat.shape[1] * int(top[1]) / 100))
+    return flat.topk(count, dim=1).values.mean(dim=1)
 
 
 def norm(channels: int) -> nn.BatchNorm2d:

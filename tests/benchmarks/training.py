@@ -1,0 +1,141 @@
+"""Training steps a second, whole steps with their data: a plain float32 loop beside ours.
+
+The plain loop is what one writes who has the network and a folder: open a file with Pillow, resize, crop,
+flip, to a float tensor, forward, backward, Adam. Ours is what `wildrf train` runs. The same network with
+the same first weights; rounds of both alternate, so that a machine that is busy meanwhile slows both.
+
+    python tests/benchmarks/training.py --data DIR [--detector ladeda9] [--crop 96] [--batch 8]
+    python tests/benchmarks/training.py --data DIR --epochs 4      and the AP of float32 and of ours
+
+Prints JSON: images/s of each round, and the median of the ratios within a round.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from schemas.labels import Split
+from schemas.policy import TrainPolicy
+from train.config import build_detector, check_recipe, choose_compute, preprocessing_of
+from train.data import Item, Keeping, find_images, load_images
+from train.engine import BETAS, Step, train_one_epoch
+from train.loader import Epochs, epochs_of, train_batches
+from train.training import train_detector
+
+MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+
+
+def plain_picture(path: Path, size: int, crop: int) -> torch.Tensor:
+    """One training window, as one would write it."""
+    image = Image.open(path).convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+    x, y = random.randint(0, size - crop), random.randint(0, size - crop)
+    image = image.crop((x, y, x + crop, y + crop))
+    if random.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+    return (pixels - MEAN) / STD
+
+
+def plain_steps(root: Path, items: list[Item], recipe: TrainPolicy) -> Iterator[int]:
+    """Train for ever; yields the images of every step."""
+    spec = check_recipe(recipe)
+    model = build_detector(spec, preprocessing_of(recipe, spec), recipe.pooling, recipe.seed)
+    model.train()
+    adam = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, betas=BETAS)
+    while True:
+        chosen = random.sample(items, recipe.batch)
+        images = torch.stack(
+            [plain_picture(root / i.path, recipe.size, recipe.crop) for i in chosen]
+        )
+        labels = torch.tensor([float(i.label) for i in chosen])
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(model(images)[:, 0], labels)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        yield len(chosen)
+
+
+def our_steps(epochs: Epochs, recipe: TrainPolicy) -> Iterator[int]:
+    """Train for ever as `wildrf train` does."""
+    spec = check_recipe(recipe)
+    prep = preprocessing_of(recipe, spec)
+    compute = choose_compute(recipe.device, recipe.precision, spec)
+    model = compute.place(build_detector(spec, prep, recipe.pooling, recipe.seed))
+    adam = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, betas=BETAS, fused=True)
+    step = Step(model, adam, prep, compute, recipe.norm_warmup, lambda: None)
+    epoch = done = 0
+    while True:
+        for _, count in train_one_epoch(step, train_batches(epochs, epoch), done):
+            done += 1
+            yield count
+        epoch += 1
+
+
+def rate(steps: Iterator[int], count: int) -> float:
+    """Images a second over `count` steps."""
+    begun = time.perf_counter()
+    seen = sum(next(steps) for _ in range(count))
+    return seen / (time.perf_counter() - begun)
+
+
+def compare(root: Path, recipe: TrainPolicy, rounds: int, steps: int) -> dict[str, Any]:
+    """Alternate rounds of both loops."""
+    random.seed(recipe.seed)
+    items = [item for item in find_images(root) if item.split is Split.TRAIN]
+    prep = preprocessing_of(recipe, check_recipe(recipe))
+    with tempfile.TemporaryDirectory() as folder:
+        images = load_images(root, items, prep, workers=2, keeping=Keeping(Path(folder)))
+    plain, ours = plain_steps(root, items, recipe), our_steps(epochs_of(images, recipe), recipe)
+    rate(plain, 2), rate(ours, 2)  # the first steps choose kernels
+    found = [{"plain": rate(plain, steps), "ours": rate(ours, steps)} for _ in range(rounds)]
+    ratios = [row["ours"] / row["plain"] for row in found]
+    return {
+        "detector": recipe.detector, "crop": recipe.crop, "batch": recipe.batch,
+        "threads": torch.get_num_threads(), "images_per_s": found,
+        "ratio": statistics.median(ratios), "ratios": ratios,
+    }  # fmt: skip
+
+
+def accuracies(root: Path, recipe: TrainPolicy) -> dict[str, Any]:
+    """Validation AP with its interval, in float32 and as we choose."""
+    found = {}
+    for precision in ("float32", "auto"):
+        with tempfile.TemporaryDirectory() as folder:
+            result = train_detector(root, Path(folder), replace(recipe, precision=precision))
+        val = result.val
+        found[precision] = {"ap": val["ap"], "interval": val["ci"]["ap"], "s": result.seconds}
+    return found
+
+
+def main() -> None:
+    """Measure, and print JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--detector", default="ladeda9")
+    parser.add_argument("--crop", type=int, default=96)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--epochs", type=int, help="also train that long, twice, and tell the AP")
+    asked = parser.parse_args()
+    recipe = TrainPolicy(detector=asked.detector, crop=asked.crop, batch=asked.batch, workers=2)
+    found = compare(asked.data, recipe, asked.rounds, asked.steps)
+    if asked.epochs:
+        found["ap"] = accuracies(asked.data, replace(recipe, epochs=asked.epochs))
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()

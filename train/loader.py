@@ -1,0 +1,126 @@
+"""Batches of an epoch, made a few ahead of the training by other threads.
+
+What a batch holds depends on the seed, the epoch and the images alone, not on how many threads make it:
+the plan of the epoch is drawn from (seed, epoch), each window from (seed, epoch, turn, image). Pillow
+lets go of the interpreter while it encodes, decodes and resizes, so this runs beside the training.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from schemas.errors import InputError
+from schemas.policy import AugmentPolicy, TrainPolicy
+from train.augment import Window, draw_window, image_rng
+from train.data import ImageSet, Item, Source
+from train.sampling import Cell, Indices, Place, cells_of, plan_epoch, turns
+from train.transforms import to_batch
+
+AHEAD = 3
+"""Batches in the making beside the one that is trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Windows (B, 3, side, side) uint8, targets (B,) in [0, 1], and how many underwent what."""
+
+    images: Tensor
+    targets: NDArray[np.float32]
+    done: Counter[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Epochs:
+    """What every epoch of a run is drawn from."""
+
+    images: ImageSet
+    targets: NDArray[np.float32]
+    cells: tuple[Cell, ...]
+    recipe: TrainPolicy
+
+    def __len__(self) -> int:
+        """Windows in an epoch."""
+        return len(self.images.items) * self.recipe.windows
+
+
+def epochs_of(images: ImageSet, recipe: TrainPolicy, sources: Sequence[Source] = ()) -> Epochs:
+    """The epochs of `recipe` over `images`; `sources` are those of a mixed set.
+
+    Raises:
+        InputError: if posteriors are asked for and there is none.
+    """
+    places = [Place(item.source, int(item.label), item.platform) for item in images.items]
+    weights = {n: source.weight for n, source in enumerate(sources)} if len(sources) > 1 else None
+    cells = cells_of(places, recipe.balance, weights)
+    return Epochs(images, targets_of(images.items, recipe), tuple(cells), recipe)
+
+
+def targets_of(items: Sequence[Item], recipe: TrainPolicy) -> NDArray[np.float32]:
+    """What each image is to be told as, (N,) in [0, 1]: its class, or P(fake) where that is known."""
+    hard = np.array([item.label for item in items], dtype=np.float32)
+    if recipe.labels == "hard":
+        return hard
+    known = [item.posterior for item in items]
+    if all(p is None for p in known):
+        raise InputError(
+            "train.labels is 'posterior' and no image has one; expected a release whose manifest.parquet "
+            "has a column posterior; set train.labels to 'hard'"
+        )
+    return np.array(
+        [h if p is None else p for h, p in zip(hard, known, strict=True)], dtype=np.float32
+    )
+
+
+def train_batches(epochs: Epochs, epoch: int) -> Iterator[Batch]:
+    """The batches of an epoch, in order.
+
+    A last batch of one window is left out: its own statistics would be all BatchNorm sees.
+    """
+    recipe = epochs.recipe
+    plan = plan_epoch(epochs.cells, len(epochs), np.random.default_rng([recipe.seed, epoch]))
+    turn = turns(plan)
+    starts = [k for k in range(0, len(plan), recipe.batch) if len(plan) - k > 1 or len(plan) == 1]
+    waiting: deque[tuple[Indices, list[Future[Window]]]] = deque()
+    with ThreadPoolExecutor(recipe.workers) as pool:
+        try:
+            for start in starts:
+                rows = slice(start, start + recipe.batch)
+                waiting.append((plan[rows], _ordered(pool, epochs, epoch, plan[rows], turn[rows])))
+                if len(waiting) > AHEAD:
+                    yield _gathered(epochs, *waiting.popleft())
+            while waiting:
+                yield _gathered(epochs, *waiting.popleft())
+        finally:
+            for _, futures in waiting:
+                for future in futures:
+                    future.cancel()
+
+
+def _ordered(
+    pool: ThreadPoolExecutor, epochs: Epochs, epoch: int, chosen: Indices, turn: Indices
+) -> list[Future[Window]]:
+    recipe, images = epochs.recipe, epochs.images
+
+    def window(index: int, turn: int) -> Window:
+        rng = image_rng(recipe.seed, epoch, turn, images.digests[index])
+        return draw_window(images.pixels[index], recipe.crop, recipe.augment, rng)
+
+    rows = zip(chosen.tolist(), turn.tolist(), strict=True)
+    return [pool.submit(window, index, n) for index, n in rows]
+
+
+def _gathered(epochs: Epochs, chosen: Indices, futures: Sequence[Future[Window]]) -> Batch:
+    windows = [future.result() for future in futures]
+    done = Counter(name for window in windows for name in window.done)
+    pixels = np.stack([window.pixels for window in windows])
+    return Batch(to_batch(pixels), epochs.targets[chosen], done)
+
+
+def augments(policy: AugmentPolicy) -> bool:
+    """Whether `policy` does anything at all."""
+    return any((policy.resize, policy.blur, policy.noise, policy.webp, policy.jpeg))
