@@ -160,6 +160,12 @@ def grown(wildrf, tmp_path_factory):
     told["stress"] = wildrf("stress", run, release, *few, "--json")
     maps = ["--out", root / "maps", "--max-images", 2, "--device", "cpu"]
     told["explain"] = wildrf("explain", run, release / "val", *maps, "--json")
+    small, exported = root / "runs" / "d", root / "d.onnx"
+    told["export-onnx"] = wildrf("export-onnx", small, "--out", exported, "--json")
+    told["parity"] = wildrf("parity", small, exported, release / "val", "--json")
+    known = next((release / "val").rglob("*.jpg"))
+    (root / "cases.csv").write_text(f"path,expected\n{known},fake\n")
+    told["cases"] = wildrf("cases", small, root / "cases.csv", "--json")
     told["probe folder"] = wildrf("probe", release / "val", "--workers", 1, "--json")
     copies = root / "copies.html"
     told["dedupe folder"] = wildrf("dedupe", release, "--report", copies, "--workers", 1, "--json")
@@ -196,6 +202,9 @@ CONTRACT = {
     "matrix": {"platforms", "rows"},
     "stress": {"checkpoint", "preprocessing", "data", "parameters", "versions", "tests", "report"},
     "explain": {"checkpoint", "images", "patches", "smoothness", "limit", "versions", "report"},
+    "export-onnx": {"path"},
+    "parity": {"same", "tolerance", "largest", "rows", "skipped"},
+    "cases": {"n", "right", "cases", "table"},
     "run": {"stages"},
 }
 """The minimum keys, from the contract of the commands."""
@@ -205,7 +214,7 @@ CONTRACT = {
 def test_json_is_one_document_with_the_promised_keys(grown, verb):
     answer = grown[1][verb]
 
-    assert answer.code in ((0, 1) if verb.split()[0] in ("audit", "doctor", "check") else (0,)), (
+    assert answer.code in ((0, 1) if verb.split()[0] in ("audit", "doctor", "check", "cases") else (0,)), (
         answer.err
     )
     assert CONTRACT[verb] <= set(json.loads(answer.out))
