@@ -10,16 +10,18 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from curate.compiled import compiled
+from curate.compiled import compiled, inlined
 
 Bits = NDArray[np.uint64]
 Small = NDArray[np.uint32]
+
+Whole = int | np.int64
+"""A whole number: what compiled code makes of one when it computes with it."""
 
 Table = tuple[Bits, Small, Small]
 """Hashes sorted by key, their rows, where the bucket of each key begins."""
@@ -70,8 +72,9 @@ def _build_near(typing: Any, value: Any, others: Any, begin: Any, distance: Any)
         data = context.make_array(signature.args[1])(context, builder, arguments[1]).data
         at = builder.bitcast(builder.gep(data, [arguments[2]]), lanes.as_pointer())
         differ = builder.xor(builder.load(at, align=8), spread(arguments[0]))
-        count = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(lanes, [lanes]), f"llvm.ctpop.v{REST}i64"
+        name = f"llvm.ctpop.v{REST}i64"
+        count = builder.module.globals.get(name) or ir.Function(
+            builder.module, ir.FunctionType(lanes, [lanes]), name
         )
         near = builder.icmp_unsigned("<=", builder.call(count, [differ]), spread(arguments[3]))
         return builder.zext(builder.bitcast(near, ir.IntType(REST)), ir.IntType(64))
@@ -79,7 +82,7 @@ def _build_near(typing: Any, value: Any, others: Any, begin: Any, distance: Any)
     return types.uint64(types.uint64, others, types.int64, types.uint64), build
 
 
-_near = cast(Callable[[np.uint64, Bits, int, np.uint64], np.uint64], intrinsic(_build_near))
+_near = cast(Callable[[np.uint64, Bits, Whole, np.uint64], np.uint64], intrinsic(_build_near))
 """Which of REST hashes from a place on are within the distance: one bit each, the first one lowest."""
 
 
@@ -134,7 +137,7 @@ def _first_here(differ: np.uint64, masks: Bits, units: Bits) -> bool:
 
 @compiled
 def _told(
-    i: int, begin: int, near: np.uint64, left: Table, right: Table, rules: Rules, out: Columns, n: int
+    i: int, begin: Whole, near: np.uint64, left: Table, right: Table, rules: Rules, out: Columns, n: int
 ) -> int:  # fmt: skip
     """Pairs written, once those of hash `i` with the bits of `near`, from `begin` on, are too."""
     _, masks, units, sole_a, sole_b = rules
@@ -152,7 +155,7 @@ def _told(
     return n
 
 
-@compiled
+@inlined
 def _pieces(
     key: np.uint64, above: np.uint64, flip: np.uint64, flips: Small, begins: Small,
     starts: Small, masks: NDArray[np.uint8], count: np.uint64, limit: np.uint64,
@@ -181,9 +184,9 @@ def _pieces(
 
 @compiled
 def _listed(
-    at: int, stop: int, flip: int, half: bool, used: Small, begins_a: Small, begins_b: Small,
-    across: np.uint64, flips: Small, most: int, pieces: Pieces,
-) -> tuple[int, int, int]:  # fmt: skip
+    at: Whole, stop: Whole, flip: Whole, half: bool, used: Small, begins_a: Small, begins_b: Small,
+    across: np.uint64, flips: Small, most: Whole, pieces: Pieces,
+) -> tuple[Whole, Whole, Whole]:  # fmt: skip
     """The buckets that keys meet, as a list of pieces, as long as they have at most `most` pairs.
 
     Returns:
@@ -213,7 +216,7 @@ def _listed(
 
 @compiled
 def _matched(
-    at: int, count: int, used: Small, left: Table, right: Table, pieces: Pieces, rules: Rules,
+    at: Whole, count: Whole, used: Small, left: Table, right: Table, pieces: Pieces, rules: Rules,
     out: Columns, n: int,
 ) -> int:  # fmt: skip
     """Pairs written, once those of the listed pieces with the keys from `at` on are too."""
@@ -239,14 +242,14 @@ def _matched(
 
 @compiled
 def _alone(
-    key: int, target: int, own: bool, left: Table, right: Table, rules: Rules, out: Columns, n: int
+    key: Whole, target: Whole, own: bool, left: Table, right: Table, rules: Rules, out: Columns, n: int
 ) -> int:  # fmt: skip
     """Pairs written, once those of one bucket with another, or inside one, are too."""
     a0, a1 = np.int64(left[2][key]), np.int64(left[2][key + 1])
     b0, b1 = np.int64(right[2][target]), np.int64(right[2][target + 1])
     for i in range(a0, a1):
         for begin in range(i + 1 if own else b0, b1, REST):
-            mask = np.uint64((1 << min(b1 - begin, REST)) - 1)
+            mask = (np.uint64(1) << np.uint64(min(int(b1 - begin), REST))) - np.uint64(1)
             near = _near(left[0][i], right[0], begin, rules[0]) & mask
             if near:
                 n = _told(i, begin, near, left, right, rules, out, n)
@@ -254,7 +257,7 @@ def _alone(
 
 
 @compiled
-def _candidates(key: int, target: int, begins_a: Small, begins_b: Small) -> int:
+def _candidates(key: Whole, target: Whole, begins_a: Small, begins_b: Small) -> Whole:
     """How many pairs of hashes two buckets have."""
     rows = np.int64(begins_a[key + 1]) - np.int64(begins_a[key])
     return rows * (np.int64(begins_b[target + 1]) - np.int64(begins_b[target]))
@@ -262,15 +265,16 @@ def _candidates(key: int, target: int, begins_a: Small, begins_b: Small) -> int:
 
 @compiled
 def _turn(
-    state: NDArray[np.int64], stop: int, half: bool, used: Small, left: Table, right: Table,
-    across: int, flips: Small, rules: Rules, heavy: int, pieces: Pieces, out: Columns, n: int,
+    state: NDArray[np.int64], stop: Whole, half: bool, used: Small, left: Table, right: Table,
+    across: Whole, flips: Small, rules: Rules, heavy: int, pieces: Pieces, out: Columns, n: int,
     skipped: NDArray[np.int64], s: int,
 ) -> tuple[int, int]:  # fmt: skip
     """One block of keys with the block that differs by `across`; `scan` explains the rest."""
     own, room = half and state[1] == 0, len(out[0])
     at, flip = state[2], state[3]
     while at < stop:
-        first, count = at, 0
+        first: Whole = at
+        count: Whole = 0
         if not own:
             at, flip, count = _listed(
                 at, stop, flip, half, used, left[2], right[2], np.uint64(across), flips,
@@ -302,7 +306,7 @@ def scan(
     low: int, flips: Small, turns: tuple[Small, NDArray[np.int64]], rules: Rules, heavy: int,
     out: Columns, skipped: NDArray[np.int64],
 ) -> tuple[int, int]:  # fmt: skip
-    """Pairs of buckets that meet, block by block of keys, so that two blocks stay in the cache.
+    """Pairs of buckets that meet, block by block of keys.
 
     A block is the keys that are the same but for the `low` lowest bits. In one turn all its keys are
     joined with those of one other block, the one that differs by the turn's difference.
