@@ -33,11 +33,6 @@ LARGEST_DISTANCE = 16
 POSITION_BITS = 29
 """Two positions and a distance make one 64-bit number, which sorts fast and in little memory."""
 
-BLOCK = 1 << 21
-"""Hashes in a block of keys: 16 MB, so that two fit into the third cache. Of ten million, blocks of
-1 MB, two to the second cache, cost 1.5 times as much: each turn of a key with one bucket costs more
-than the cache saves."""
-
 DEPTH = 3
 """Buckets inside buckets inside buckets; what then still is heavy is compared pair by pair."""
 
@@ -52,6 +47,9 @@ class Limits:
         plain: up to so many pairs are compared by NumPy, without compiled code: half a second.
         direct: up to so many pairs are compared without looking for bands.
         parts: into how many parts a band is cut.
+        near: hashes in a block of keys, which is joined with one other block at a time: 16 MB, so
+            that two fit into the third cache. Smaller blocks, for the second cache, cost more in
+            turns than they save.
         threads: threads that scan; 0 for one per processor that this process may use.
     """
 
@@ -60,6 +58,7 @@ class Limits:
     plain: int = 1 << 28
     direct: int = 1 << 27
     parts: int = 64
+    near: int = 1 << 21
     threads: int = 0
 
     @property
@@ -309,7 +308,7 @@ class _Scan:
     def _ways(self) -> tuple[int, Rows, tuple[Rows, NDArray[np.int64]]]:
         """Bits of a key inside a block, their flips, and the turns: flips of the bits above."""
         width, units = self.band.width, self.band.units
-        low = max(0, width - (len(self.right.rows) // BLOCK).bit_length())
+        low = max(0, width - (len(self.right.rows) // self.work.limits.near).bit_length())
         (inside, counts), (above, numbers) = flips(low, units), flips(width - low, units)
         ways = np.repeat(counts[:0:-1], np.diff(numbers))
         if self.b is None:  # first each bucket with itself
