@@ -28,6 +28,11 @@ def summing(function: Function) -> Function:
     return _compiled(function, fastmath=SUMS)
 
 
+def inlined(function: Function) -> Function:
+    """The same for a short loop that is called so often that the call itself would cost."""
+    return _compiled(function, forceinline=True)
+
+
 def _compiled(function: Function, **options: Any) -> Function:
     try:
         return cast(Function, numba.njit(nogil=True, cache=True, **options)(function))

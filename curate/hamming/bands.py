@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 Bits = NDArray[np.uint64]
 """(N,) hashes."""
 
-LAYOUTS = ((3, 22), (3, 20), (4, 16), (5, 13), (6, 11), (8, 8))
+LAYOUTS = ((3, 22), (3, 20), (3, 18), (4, 16), (5, 13), (6, 11), (8, 8))
 """Numbers of bands to choose from, and the most bits of each: 22 bits make a table of 16 MB.
 
 A band may leave bits out: hashes then meet more often, in fewer and longer buckets.
@@ -34,9 +34,8 @@ SAMPLE = 2048
 
 # Costs in nanoseconds, measured on one 2.6 GHz core with AVX-512; only their ratios matter.
 COMPARE_NS = 0.2  # a hash with one of many
-PROBE_NS = 1.5  # is there a bucket of that key?
-MEET_NS = 8.0  # two buckets
-ROW_NS = 2.0  # a hash of one of them, with all of the other
+PROBE_NS = 4.0  # a bucket put on the list of those that a key meets
+ROW_NS = 1.5  # a hash of one bucket with all of another, beside the comparisons
 TABLE_NS, PLACE_NS = 3.0, 15.0  # a key, a hash put into its bucket
 
 
@@ -75,23 +74,19 @@ class Plan:
 
 
 @cache
-def flips(
-    width: int, units: int
-) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.int64]]:
-    """Every difference between keys that still is a meeting.
+def flips(width: int, units: int) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """Every difference of fewer than `units` of `width` bits.
 
     Returns:
-        (F,) differences sorted by highest bit; (F,) that bit, -1 for no difference; (F,) the place
-        of the first difference with the next highest bit.
+        (F,) differences, those of few bits first; (units + 1,) how many have fewer than 0, 1, ...,
+        `units` bits.
     """
-    found = sorted(
-        sum(1 << bit for bit in chosen)
-        for count in range(min(units, width + 1))
-        for chosen in combinations(range(width), count)
-    )
-    tops = np.array([f.bit_length() - 1 for f in found], dtype=np.int64)
-    jumps = np.searchsorted(tops, tops, side="right").astype(np.int64)
-    return np.array(found, dtype=np.uint32), tops, jumps
+    found = [
+        [sum(1 << bit for bit in chosen) for chosen in combinations(range(width), count)]
+        for count in range(units)
+    ]
+    ends = np.cumsum([0, *map(len, found)])
+    return np.array([f for some in found for f in some], dtype=np.uint32), ends
 
 
 def plan(a: Bits, b: Bits | None, distance: int) -> Plan | None:
@@ -184,4 +179,4 @@ def _scan_cost(band: Band, n: int, m: int) -> float:
     ways = sum(comb(band.width, count) for count in range(band.units))
     used = keys * -expm1(-n / keys)
     filled = -expm1(-m / keys)
-    return ways * (used * (PROBE_NS + filled * MEET_NS) + n * filled * ROW_NS)
+    return ways * (used * PROBE_NS + n * filled * ROW_NS)

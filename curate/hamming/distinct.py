@@ -47,6 +47,9 @@ class Limits:
         plain: up to so many pairs are compared by NumPy, without compiled code: half a second.
         direct: up to so many pairs are compared without looking for bands.
         parts: into how many parts a band is cut.
+        near: hashes in a block of keys, which is joined with one other block at a time: 16 MB, so
+            that two fit into the third cache. Smaller blocks, for the second cache, cost more in
+            turns than they save.
         threads: threads that scan; 0 for one per processor that this process may use.
     """
 
@@ -55,6 +58,7 @@ class Limits:
     plain: int = 1 << 28
     direct: int = 1 << 27
     parts: int = 64
+    near: int = 1 << 21
     threads: int = 0
 
     @property
@@ -261,7 +265,6 @@ class _Scan:
     left: Buckets
     right: Buckets
     used: Rows
-    there: Bits
     band: Band
     earlier: tuple[Bits, Bits]
 
@@ -278,29 +281,43 @@ class _Scan:
         masks = np.array([e.mask for e in earlier], dtype=np.uint64)
         units = np.array([e.units for e in earlier], dtype=np.uint64)
         left, right = buckets[0], buckets[-1]
-        used, there = kernels.used_keys(left.begins), kernels.filled(right.begins)
-        return cls(work, a, b, left, right, used, there, band, (masks, units))
+        used = kernels.used_keys(left.begins)
+        return cls(work, a, b, left, right, used, band, (masks, units))
 
     def steps(self) -> Iterator[Step]:
         """The band cut into parts."""
         cuts = np.linspace(0, len(self.used), self.work.limits.parts + 1).astype(np.int64)
         for begin, end in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
             if begin < end:
-                yield partial(self.step, begin, 0, end)
+                yield partial(self.step, (begin, 0, begin, 0), end)
 
-    def step(self, at: int, flip: int, last: int) -> tuple[Scanned, Step | None]:
+    def step(self, begin: tuple[int, int, int, int], last: int) -> tuple[Scanned, Step | None]:
         """As much of a part as one block holds."""
         from curate.hamming import kernels
 
         limits = self.work.limits
         out, heavy = _columns(limits.block), np.empty((256, 2), dtype=np.int64)
-        at, flip, count, skipped = kernels.scan(
-            at, flip, last, self.b is None, self.used, self.left.plain(), self.right.plain(), self.there,
-            *flips(self.band.width, self.band.units), np.uint64(self.work.distance),
-            self.earlier, (self.a.sole, (self.b or self.a).sole), limits.block // 2, out.plain(), heavy,
+        state = np.array(begin, dtype=np.int64)
+        count, skipped = kernels.scan(
+            state, last, self.b is None, self.used, self.left.plain(), self.right.plain(),
+            *self._ways(), self._rules(), limits.block // 2, out.plain(), heavy,
         )  # fmt: skip
-        scanned = Scanned(_trimmed(out, count), heavy[:skipped])
-        return scanned, partial(self.step, at, flip, last) if at < last else None
+        rest = partial(self.step, tuple(state.tolist()), last) if state[0] < last else None
+        return Scanned(_trimmed(out, count), heavy[:skipped]), rest
+
+    def _ways(self) -> tuple[int, Rows, tuple[Rows, NDArray[np.int64]]]:
+        """Bits of a key inside a block, their flips, and the turns: flips of the bits above."""
+        width, units = self.band.width, self.band.units
+        low = max(0, width - (len(self.right.rows) // self.work.limits.near).bit_length())
+        (inside, counts), (above, numbers) = flips(low, units), flips(width - low, units)
+        ways = np.repeat(counts[:0:-1], np.diff(numbers))
+        if self.b is None:  # first each bucket with itself
+            above, ways = np.append(above[:1], above), np.append(np.int64(1), ways)
+        return low, inside, (above, ways)
+
+    def _rules(self) -> tuple[np.uint64, Bits, Bits, Rows, Rows]:
+        """What makes a pair, for compiled code."""
+        return (np.uint64(self.work.distance), *self.earlier, self.a.sole, (self.b or self.a).sole)
 
     def inside(self, key: int, target: int, depth: int) -> Iterator[Found]:
         """The pairs of two heavy buckets, or inside one."""

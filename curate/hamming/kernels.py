@@ -10,20 +10,40 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from curate.compiled import compiled
+from curate.compiled import compiled, inlined
 
 Bits = NDArray[np.uint64]
 Small = NDArray[np.uint32]
+
+Whole = int | np.int64
+"""A whole number: what compiled code makes of one when it computes with it."""
+
+Table = tuple[Bits, Small, Small]
+"""Hashes sorted by key, their rows, where the bucket of each key begins."""
+
+Columns = tuple[Small, Small, NDArray[np.uint8]]
+"""Rows of the left, rows of the right, distances."""
+
+Rules = tuple[np.uint64, Bits, Bits, Small, Small]
+"""What makes a pair: the distance, masks and units of earlier bands, owners left and right."""
+
+Pieces = tuple[Small, NDArray[np.uint8], Small]
+"""Where each piece of a bucket begins, a bit for each of its hashes; where the pieces of a key end."""
 
 LANE = 64
 """Hashes compared without a branch; the compiler turns this into vector instructions."""
 
 REST = 8
-"""The same for the end of a bucket: up to seven hashes after it are looked at too, and ignored."""
+"""Hashes compared by one vector instruction: at the end of a bucket up to seven hashes after it are
+looked at too, and masked out."""
+
+LISTED = 1 << 11
+"""Pieces of buckets listed at a time: the list stays in the first cache."""
 
 
 def _build_ones(typing: Any, word: Any) -> Any:
@@ -37,6 +57,33 @@ def _build_ones(typing: Any, word: Any) -> Any:
 
 _ones = cast(Callable[[np.uint64], np.uint64], intrinsic(_build_ones))
 """The processor's own count of the bits that are set."""
+
+
+def _build_near(typing: Any, value: Any, others: Any, begin: Any, distance: Any) -> Any:
+    """The same for REST hashes at once, which leave one bit each."""
+    lanes = ir.VectorType(ir.IntType(64), REST)
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def spread(word: Any) -> Any:
+            first = builder.insert_element(lanes(ir.Undefined), word, ir.IntType(32)(0))
+            zeros = ir.VectorType(ir.IntType(32), REST)([0] * REST)
+            return builder.shuffle_vector(first, lanes(ir.Undefined), zeros)
+
+        data = context.make_array(signature.args[1])(context, builder, arguments[1]).data
+        at = builder.bitcast(builder.gep(data, [arguments[2]]), lanes.as_pointer())
+        differ = builder.xor(builder.load(at, align=8), spread(arguments[0]))
+        name = f"llvm.ctpop.v{REST}i64"
+        count = builder.module.globals.get(name) or ir.Function(
+            builder.module, ir.FunctionType(lanes, [lanes]), name
+        )
+        near = builder.icmp_unsigned("<=", builder.call(count, [differ]), spread(arguments[3]))
+        return builder.zext(builder.bitcast(near, ir.IntType(REST)), ir.IntType(64))
+
+    return types.uint64(types.uint64, others, types.int64, types.uint64), build
+
+
+_near = cast(Callable[[np.uint64, Bits, Whole, np.uint64], np.uint64], intrinsic(_build_near))
+"""Which of REST hashes from a place on are within the distance: one bit each, the first one lowest."""
 
 
 @compiled
@@ -68,16 +115,6 @@ def place(values: Bits, shift: int, width: int, begins: Small, bits: Bits, order
 
 
 @compiled
-def filled(begins: Small) -> Bits:
-    """One bit per key, set where its bucket holds something: small enough for the second cache."""
-    words = np.zeros((len(begins) + 63) // 64, dtype=np.uint64)
-    for key in range(len(begins) - 1):
-        if begins[key + 1] > begins[key]:
-            words[key >> 6] |= np.uint64(1) << np.uint64(key & 63)
-    return words
-
-
-@compiled
 def used_keys(begins: Small) -> Small:
     """The keys whose buckets hold something, in order."""
     used = np.empty(np.count_nonzero(begins[1:] > begins[:-1]), dtype=np.uint32)
@@ -99,122 +136,230 @@ def _first_here(differ: np.uint64, masks: Bits, units: Bits) -> bool:
 
 
 @compiled
+def _told(
+    i: int, begin: Whole, near: np.uint64, left: Table, right: Table, rules: Rules, out: Columns, n: int
+) -> int:  # fmt: skip
+    """Pairs written, once those of hash `i` with the bits of `near`, from `begin` on, are too."""
+    _, masks, units, sole_a, sole_b = rules
+    value, row = left[0][i], left[1][i]
+    for k in range(REST):
+        if not (near >> np.uint64(k)) & np.uint64(1):
+            continue
+        differ, other = value ^ right[0][begin + k], right[1][begin + k]
+        if not _first_here(differ, masks, units):
+            continue
+        if len(sole_a) and sole_a[row] and sole_a[row] == sole_b[other]:
+            continue
+        out[0][n], out[1][n], out[2][n] = row, other, _ones(differ)
+        n += 1
+    return n
+
+
+@inlined
+def _pieces(
+    key: np.uint64, above: np.uint64, flip: np.uint64, flips: Small, begins: Small,
+    starts: Small, masks: NDArray[np.uint8], count: np.uint64, limit: np.uint64,
+) -> tuple[np.uint64, np.uint64]:  # fmt: skip
+    """Add the buckets that one key meets, from `above` on, up to `limit` pieces in all.
+
+    Returns:
+        The flip to go on with, pieces in all.
+    """
+    one, most = np.uint64(1), np.uint64(REST)
+    while flip < np.uint64(len(flips)):
+        target = key ^ np.uint64(flips[flip])
+        begin = np.uint64(begins[target])
+        size = np.uint64(begins[target + one]) - begin
+        size = size if target >= above else np.uint64(0)
+        if count + (size + most - one) // most > limit:
+            break
+        starts[count], masks[count] = begin, (one << min(size, most)) - one
+        while size > most:
+            size, begin, count = size - most, begin + most, count + one
+            starts[count], masks[count] = begin, (one << min(size, most)) - one
+        count += np.uint64(size > 0)  # an empty bucket is written over: cheaper than to branch
+        flip += one
+    return flip, count
+
+
+@compiled
+def _listed(
+    at: Whole, stop: Whole, flip: Whole, half: bool, used: Small, begins_a: Small, begins_b: Small,
+    across: np.uint64, flips: Small, most: Whole, pieces: Pieces,
+) -> tuple[Whole, Whole, Whole]:  # fmt: skip
+    """The buckets that keys meet, as a list of pieces, as long as they have at most `most` pairs.
+
+    Returns:
+        The used key and the flip to go on with, pieces listed; none where the next bucket alone
+        has too many.
+    """
+    starts, masks, ends = pieces
+    first, one, lanes = at, np.uint64(1), np.uint64(REST)
+    count, room, longest = np.uint64(0), np.uint64(most), np.uint64(LISTED - 1)
+    while at < stop and at - first < LISTED:
+        key = np.uint64(used[at])
+        rows = np.uint64(begins_a[key + one]) - np.uint64(begins_a[key])
+        limit, before = longest, count
+        if (longest - count) * rows * lanes > room:
+            limit = count + room // (rows * lanes)
+        following, count = _pieces(
+            key ^ across, key + one if half else np.uint64(0), np.uint64(flip), flips, begins_b,
+            starts, masks, count, limit,
+        )  # fmt: skip
+        room -= (count - before) * rows * lanes
+        ends[at - first] = count
+        if following < np.uint64(len(flips)):
+            return at, np.int64(following), np.int64(count)
+        at, flip = at + 1, 0
+    return at, flip, np.int64(count)
+
+
+@compiled
+def _matched(
+    at: Whole, count: Whole, used: Small, left: Table, right: Table, pieces: Pieces, rules: Rules,
+    out: Columns, n: int,
+) -> int:  # fmt: skip
+    """Pairs written, once those of the listed pieces with the keys from `at` on are too."""
+    starts, masks, ends = pieces
+    bits_a, bits_b, distance, one = left[0], right[0], rules[0], np.uint64(1)
+    first, k = np.uint64(0), 0
+    while first < np.uint64(count):
+        key, last = np.uint64(used[at + k]), np.uint64(ends[k])
+        for i in range(left[2][key], left[2][key + one]):
+            value, piece = bits_a[i], first
+            while piece < last:
+                near = np.uint64(0)
+                while piece < last and not near:  # no call in here: all stays in registers
+                    begin = np.int64(starts[piece])
+                    near = _near(value, bits_b, begin, distance) & np.uint64(masks[piece])
+                    piece += one
+                if near:
+                    begin = np.int64(starts[piece - one])
+                    n = _told(i, begin, near, left, right, rules, out, n)
+        first, k = last, k + 1
+    return n
+
+
+@compiled
+def _alone(
+    key: Whole, target: Whole, own: bool, left: Table, right: Table, rules: Rules, out: Columns, n: int
+) -> int:  # fmt: skip
+    """Pairs written, once those of one bucket with another, or inside one, are too."""
+    a0, a1 = np.int64(left[2][key]), np.int64(left[2][key + 1])
+    b0, b1 = np.int64(right[2][target]), np.int64(right[2][target + 1])
+    for i in range(a0, a1):
+        for begin in range(i + 1 if own else b0, b1, REST):
+            mask = (np.uint64(1) << np.uint64(min(int(b1 - begin), REST))) - np.uint64(1)
+            near = _near(left[0][i], right[0], begin, rules[0]) & mask
+            if near:
+                n = _told(i, begin, near, left, right, rules, out, n)
+    return n
+
+
+@compiled
+def _candidates(key: Whole, target: Whole, begins_a: Small, begins_b: Small) -> Whole:
+    """How many pairs of hashes two buckets have."""
+    rows = np.int64(begins_a[key + 1]) - np.int64(begins_a[key])
+    return rows * (np.int64(begins_b[target + 1]) - np.int64(begins_b[target]))
+
+
+@compiled
+def _turn(
+    state: NDArray[np.int64], stop: Whole, half: bool, used: Small, left: Table, right: Table,
+    across: Whole, flips: Small, rules: Rules, heavy: int, pieces: Pieces, out: Columns, n: int,
+    skipped: NDArray[np.int64], s: int,
+) -> tuple[int, int]:  # fmt: skip
+    """One block of keys with the block that differs by `across`; `scan` explains the rest."""
+    own, room = half and state[1] == 0, len(out[0])
+    at, flip = state[2], state[3]
+    while at < stop:
+        first: Whole = at
+        count: Whole = 0
+        if not own:
+            at, flip, count = _listed(
+                at, stop, flip, half, used, left[2], right[2], np.uint64(across), flips,
+                min(heavy, room - n), pieces,
+            )  # fmt: skip
+            n = _matched(first, count, used, left, right, pieces, rules, out, n)
+        if count or at == stop:
+            continue
+        key = np.int64(used[at])
+        target = key ^ across ^ np.int64(flips[flip])
+        size = _candidates(key, target, left[2], right[2])
+        if (s == len(skipped)) if size > heavy else (n + size > room):
+            break
+        if size > heavy:
+            skipped[s, 0], skipped[s, 1] = key, target
+            s += 1
+        else:
+            n = _alone(key, target, own, left, right, rules, out, n)
+        flip += 1
+        if flip == len(flips):
+            at, flip = at + 1, 0
+    state[2], state[3] = at, flip
+    return n, s
+
+
+@compiled
+def scan(
+    state: NDArray[np.int64], last: int, half: bool, used: Small, left: Table, right: Table,
+    low: int, flips: Small, turns: tuple[Small, NDArray[np.int64]], rules: Rules, heavy: int,
+    out: Columns, skipped: NDArray[np.int64],
+) -> tuple[int, int]:  # fmt: skip
+    """Pairs of buckets that meet, block by block of keys.
+
+    A block is the keys that are the same but for the `low` lowest bits. In one turn all its keys are
+    joined with those of one other block, the one that differs by the turn's difference.
+
+    Args:
+        state: (4,) where to begin, and, once it returns, where to go on: the first used key of the
+            block, the turn, the used key, the place in `flips`.
+        last: place in `used` to stop before.
+        half: left and right are one set: of two buckets that meet both ways take one way; the first
+            turn is each bucket with itself.
+        used: keys of the left that hold something.
+        left: hashes sorted by key, their rows, where each bucket begins.
+        right: the same of the other side.
+        low: bits of a key inside a block.
+        flips: differences in the low bits that are a meeting, those of few bits first.
+        turns: differences in the high bits, and how many of `flips` go with each.
+        rules: largest distance of a pair; masks and units of the bands before this one; number of
+            the sole owner of each row, left and right, 0 for several. Rows of one sole owner are
+            no pair. Empty: nobody owns anything.
+        heavy: pairs of buckets with more candidates are not compared but told in `skipped`.
+        out: columns to fill: rows of the left, rows of the right, distances.
+        skipped: (S, 2) column to fill with keys, left and right.
+
+    Returns:
+        Pairs written, pairs of buckets skipped.
+    """
+    pieces = np.empty(LISTED, np.uint32), np.empty(LISTED, np.uint8), np.empty(LISTED, np.uint32)
+    n, s = 0, 0
+    while state[0] < last:
+        block, stop = np.int64(used[state[0]]) >> low, state[0] + 1
+        while stop < last and np.int64(used[stop]) >> low == block:
+            stop += 1
+        while state[1] < len(turns[0]):
+            high, ways = np.int64(turns[0][state[1]]), turns[1][state[1]]
+            if not half or block ^ high >= block:
+                n, s = _turn(
+                    state, stop, half, used, left, right, high << low, flips[:ways], rules, heavy,
+                    pieces, out, n, skipped, s,
+                )  # fmt: skip
+                if state[2] < stop:
+                    return n, s
+            state[1], state[2] = state[1] + 1, state[0]
+        state[0], state[1], state[2] = stop, 0, stop
+    return n, s
+
+
+@compiled
 def _nearest(value: np.uint64, others: Bits, begin: int, count: int) -> np.uint64:
     """The least distance to `count` others; a fixed count leaves no rest to do one by one."""
     least = np.uint64(64)
     for k in range(count):
         least = min(least, _ones(value ^ others[np.uint64(begin + k)]))
     return least
-
-
-@compiled
-def scan(
-    at: int,
-    flip: int,
-    last: int,
-    half: bool,
-    used: Small,
-    left: tuple[Bits, Small, Small],
-    right: tuple[Bits, Small, Small],
-    there: Bits,
-    flips: Small,
-    tops: NDArray[np.int64],
-    jumps: NDArray[np.int64],
-    distance: np.uint64,
-    earlier: tuple[Bits, Bits],
-    sole: tuple[Small, Small],
-    heavy: int,
-    out: tuple[Small, Small, NDArray[np.uint8]],
-    skipped: NDArray[np.int64],
-) -> tuple[int, int, int, int]:
-    """Pairs of buckets that meet, from used key `at` and flip number `flip` on.
-
-    Args:
-        at: place in `used` to begin at.
-        flip: place in `flips` to begin at.
-        last: place in `used` to stop before.
-        half: left and right are one set: of two buckets that meet both ways take one way.
-        used: keys of the left that hold something.
-        left: hashes sorted by key, their rows, where each bucket begins.
-        right: the same of the other side.
-        there: bit per key, set where the right holds something.
-        flips: differences between keys that are a meeting, sorted by highest bit.
-        tops: highest bit of each flip, -1 for no difference.
-        jumps: the first flip of the next highest bit.
-        distance: largest distance of a pair.
-        earlier: masks and units of the bands before this one.
-        sole: number of the sole owner of each row, left and right; 0 for several. Rows of one sole
-            owner are no pair. Empty: nobody owns anything.
-        heavy: pairs of buckets with more candidates are not compared but told in `skipped`.
-        out: columns to fill: rows of the left, rows of the right, distances.
-        skipped: (S, 2) column to fill with keys, left and right.
-
-    Returns:
-        Where to go on (used key, flip), pairs written, pairs of buckets skipped.
-    """
-    bits_a, rows_a, begins_a = left
-    bits_b, rows_b, begins_b = right
-    out_i, out_j, out_d = out
-    masks, units = earlier
-    sole_a, sole_b = sole
-    n = 0
-    s = 0
-    while at < last:
-        key = np.int64(used[at])
-        a0 = np.int64(begins_a[key])
-        a1 = np.int64(begins_a[key + 1])
-        while flip < len(flips):
-            if half and tops[flip] >= 0 and (key >> tops[flip]) & 1:
-                flip = jumps[flip]
-                continue
-            end = jumps[flip]
-            while flip < end:
-                target = key ^ np.int64(flips[flip])
-                if not (there[target >> 6] >> np.uint64(target & 63)) & np.uint64(1):
-                    flip += 1
-                    continue
-                b0 = np.int64(begins_b[target])
-                b1 = np.int64(begins_b[target + 1])
-                size = (a1 - a0) * (b1 - b0)
-                if size > heavy:
-                    if s == len(skipped):
-                        return at, flip, n, s
-                    skipped[s, 0] = key
-                    skipped[s, 1] = target
-                    s += 1
-                    flip += 1
-                    continue
-                if n + size > len(out_i):
-                    return at, flip, n, s
-                same = half and target == key
-                for i in range(a0, a1):
-                    value = bits_a[i]
-                    begin = i + 1 if same else int(b0)
-                    while begin < b1:
-                        wide = begin + LANE <= b1
-                        if wide:
-                            least = _nearest(value, bits_b, begin, LANE)
-                        else:
-                            least = _nearest(value, bits_b, begin, REST)
-                        stop = min(begin + (LANE if wide else REST), int(b1))
-                        begin, here = stop, begin
-                        if least > distance:
-                            continue
-                        for j in range(here, stop):
-                            differ = value ^ bits_b[j]
-                            apart = _ones(differ)
-                            if apart <= distance and _first_here(differ, masks, units):
-                                row, other = rows_a[i], rows_b[j]
-                                if len(sole_a) and sole_a[row] and sole_a[row] == sole_b[other]:
-                                    continue
-                                out_i[n] = row
-                                out_j[n] = other
-                                out_d[n] = apart
-                                n += 1
-                flip += 1
-        flip = 0
-        at += 1
-    return at, flip, n, s
 
 
 @compiled

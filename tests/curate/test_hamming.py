@@ -54,6 +54,7 @@ def tight(draw):
     return hamming.Limits(
         block=draw(st.integers(2, 70)), tile=draw(small), plain=0,
         direct=draw(st.sampled_from([0, 0, 30, 300])), parts=draw(small), threads=draw(st.integers(1, 3)),
+        near=draw(st.sampled_from([1, 4, 32, 1 << 21])),
     )  # fmt: skip
 
 
@@ -156,6 +157,7 @@ def test_every_way_of_joining_gives_the_same_pairs(shape):
     for limits in (
         hamming.Limits(plain=0),  # compiled, tile by tile
         hamming.Limits(plain=0, direct=0),  # bands
+        hamming.Limits(plain=0, direct=0, near=100),  # blocks of keys
         hamming.Limits(
             plain=0, direct=0, block=1 << 10, parts=3
         ),  # heavy buckets inside heavy buckets
