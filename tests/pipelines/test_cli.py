@@ -214,9 +214,9 @@ CONTRACT = {
 def test_json_is_one_document_with_the_promised_keys(grown, verb):
     answer = grown[1][verb]
 
-    assert answer.code in ((0, 1) if verb.split()[0] in ("audit", "doctor", "check", "cases") else (0,)), (
-        answer.err
-    )
+    assert answer.code in (
+        (0, 1) if verb.split()[0] in ("audit", "doctor", "check", "cases") else (0,)
+    ), answer.err
     assert CONTRACT[verb] <= set(json.loads(answer.out))
 
 
