@@ -6,6 +6,7 @@ Files that are coded in another way, or not exactly as the standard (ITU-T T.81)
 here: what is wrong with them, and what can still be seen, is for libjpeg to say.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -215,10 +216,31 @@ def _tabulate(content: bytes) -> Tables | None:
     return Tables(frozenset(known), steps, limits, offsets, symbols)
 
 
+MOST_KEPT = 1 << 24
+"""Bytes of room that a thread keeps for the next picture; fresh memory is slow to write to."""
+
+
+class _Room(threading.local):
+    """Room for the data of a scan, each thread its own."""
+
+    kept = np.empty(0, np.uint8)
+
+    def of(self, size: int) -> Pixels:
+        """(size,) bytes, whatever is in them."""
+        if size > MOST_KEPT:
+            return np.empty(size, np.uint8)
+        if size > len(self.kept):
+            self.kept = np.empty(min(2 * size, MOST_KEPT), np.uint8)
+        return self.kept[:size]
+
+
+_room = _Room()
+
+
 def _read(data: bytes, scan: Scan, tables: Tables) -> Pixels | None:
     """The means of the blocks of whole MCUs; None where the data are not exactly what is expected."""
     rows, down, columns, across = scan.units
-    content = np.empty(scan.end - scan.start + huffman.MARGIN, dtype=np.uint8)
+    content = _room.of(scan.end - scan.start + huffman.MARGIN)
     intervals = -(-rows * columns // scan.restart) if scan.restart else 1
     if intervals > len(content):  # each but the last has a marker
         return None

@@ -3,7 +3,8 @@
 Run: python tests/benchmarks/probe.py [FOLDER]
 
 Rendered pictures, JPEG quality 85, at 0.2 to 12 megapixels, or the JPEGs of a folder; one core;
-medians of the processor time of single calls, taken in turn so that a busy machine slows all alike.
+medians of the processor time of single calls. Each goes through all pictures and the next follows, five
+times: a busy machine slows all alike, and each finds memory as its own work left it, as in use.
 `examine` gives all file facts, evidence, fingerprints and thumbnails, as in a process that has read
 enough to have loaded the reader of eighths; what loading costs is told first. Hashing all views from
 thumbnails, which happens when duplicates are looked for, is added in the last line. The bare reduced
@@ -32,6 +33,8 @@ SIZES = ((512, 400, 40), (1600, 1250, 12), (2400, 2000, 6), (4000, 3000, 4))
 """Width, height, and how many pictures."""
 
 ALL = "everything, all views hashed"
+
+ROUNDS = 5
 
 Action = Callable[[bytes], object]
 
@@ -108,12 +111,13 @@ def peers(folder: Path) -> dict[str, Action]:
 
 def per_second(actions: dict[str, Action], files: list[bytes], folder: Path) -> dict[str, float]:
     seconds: dict[str, list[float]] = {name: [] for name in actions}
-    for data in files * 3:
-        (folder / "picture.jpg").write_bytes(data)
+    for _ in range(ROUNDS):
         for name, action in actions.items():
-            start = time.process_time()
-            action(data)
-            seconds[name].append(time.process_time() - start)
+            for data in files:
+                (folder / "picture.jpg").write_bytes(data)
+                start = time.process_time()
+                action(data)
+                seconds[name].append(time.process_time() - start)
     return {name: 1 / statistics.median(s) for name, s in seconds.items()}
 
 
