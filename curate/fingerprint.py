@@ -119,7 +119,7 @@ def informative(image: Image.Image) -> bool:
 
 def fingerprints(image: Image.Image) -> dict[str, int]:
     """The hash of each view of an RGB picture, by view name; empty for a flat one."""
-    grey = image.convert("L")
+    grey = image if image.mode == "L" else image.convert("L")
     coefficients = _coefficients(grey)
     if not _informative(coefficients):
         return {}

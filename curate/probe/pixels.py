@@ -96,7 +96,8 @@ def _variance(levels: NDArray[np.int16]) -> float:
 
 def entropy(histogram: list[int]) -> float:
     """Bits per pixel of a histogram of counts."""
-    counts = np.array([n for n in histogram if n], dtype=np.float64)
+    counts = np.array(histogram, dtype=np.float64)
+    counts = counts[counts > 0]
     share = counts / counts.sum()
     return abs(float(-(share * np.log2(share)).sum()))
 
