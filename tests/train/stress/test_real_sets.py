@@ -32,7 +32,7 @@ def test_a_detector_trained_on_shoes_biased_is_exposed_by_its_own_counterfactual
     assert told["exposed"]
     assert "reads brightness and contrast" in told["verdict"]
     assert own["low"] > 0.8
-    assert alike["low"] < 0.6
+    assert alike["high"] < own["low"]
     assert exchanged["high"] < 0.4
     assert outcomes["coding"]["outcome"] == "holds"  # nor is it accused of what it does not read
 
