@@ -32,6 +32,9 @@ SCORES_FILE = "scores.parquet"
 GROUPING = ("group_id", "author", "post_id", "group")
 """Columns of a manifest or score file; images that share a value of any are drawn together."""
 
+AUTHOR, FEWEST_AUTHORS = "author", 10
+"""Fewer groups than this on a platform, and authors do not make them."""
+
 CLIP = 1e-15
 """A P(fake) of exactly 0 or 1 is read as this far from it: its logit is infinite."""
 
@@ -88,7 +91,8 @@ def find_groups(root: Path, paths: Sequence[str]) -> tuple[tuple[str | None, ...
     """The group of each image as the manifest beside the splits tells it, and what it was told by.
 
     Images that share a duplicate group, an author or a post are one group, and so are those that are
-    tied to each other through a third.
+    tied to each other through a third. Where that leaves a platform few groups, as one account's archive
+    does, authors are no groups: the interval then speaks of this account's pictures alone, which is told.
 
     Raises:
         InputError: if the manifest cannot be read.
@@ -98,7 +102,19 @@ def find_groups(root: Path, paths: Sequence[str]) -> tuple[tuple[str | None, ...
     known = [column for column in GROUPING if any(row.get(column) for row in found)]
     if not known:
         return (None,) * len(paths), ONE_EACH
-    return tie(found, known), f"manifest columns {', '.join(known)}"
+    told = f"manifest columns {', '.join(known)}"
+    if AUTHOR in known and len(known) > 1 and _fewest(found, tie(found, known)) < FEWEST_AUTHORS:
+        known.remove(AUTHOR)
+        told = f"manifest columns {', '.join(known)}; on some platform too few authors to be groups"
+    return tie(found, known), told
+
+
+def _fewest(rows: Sequence[Mapping[str, Any]], groups: Sequence[str | None]) -> int:
+    """How many groups the platform with the fewest has."""
+    held: dict[str, set[str | None]] = {}
+    for row, group in zip(rows, groups, strict=True):
+        held.setdefault(str(row.get("platform") or ""), set()).add(group)
+    return min(map(len, held.values()), default=0)
 
 
 def tie(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> tuple[str | None, ...]:

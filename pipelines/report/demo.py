@@ -234,7 +234,7 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _interval(interval: Sequence[float | None]) -> str:
+def _interval(interval: Sequence[float | None] | None) -> str:
     """An interval as the start of a note; nothing where there is none."""
-    low, high = interval
+    low, high = interval or (None, None)
     return "" if low is None or high is None else f"95% interval {low:.3f} to {high:.3f};"
