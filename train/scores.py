@@ -32,7 +32,7 @@ SCORES_FILE = "scores.parquet"
 GROUPING = ("group_id", "author", "post_id", "group")
 """Columns of a manifest or score file; images that share a value of any are drawn together."""
 
-AUTHOR, FEWEST_AUTHORS = "author", 10
+AUTHOR, FEWEST_AUTHORS = "author", 5
 """Fewer groups than this on a platform, and authors do not make them."""
 
 CLIP = 1e-15

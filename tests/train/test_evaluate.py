@@ -152,6 +152,11 @@ def test_images_of_one_author_or_group_in_the_manifest_are_drawn_together(
 
     assert found["groups"]["n"] == 8
     assert found["groups"]["source"] == "manifest columns group_id, author"
+    one = [{**row, "author": "a0"} for row in rows]
+    pq.write_table(pa.Table.from_pylist(one), root / "manifest.parquet")
+    by_picture = evaluate(checkpoint, root, draws=10)["groups"]
+    assert by_picture["n"] == 24
+    assert "too few authors to be groups" in by_picture["source"]
     alone = evaluate(checkpoint, picture_set, draws=10)["groups"]
     assert (alone["n"], alone["source"]) == (24, "one image, one group")
 
