@@ -7,6 +7,7 @@ TLS still verifies the name. Every single read ends at the deadline of the whole
 sends one byte now and then, in its headers or its body, cannot hold a worker.
 """
 
+import errno
 import http.client
 import ipaddress
 import re
@@ -46,6 +47,7 @@ from urllib3.exceptions import (
 )
 from urllib3.poolmanager import PoolKey
 from urllib3.util.ssl_ import create_urllib3_context
+from urllib3.util.wait import wait_for_read
 
 Resolver = Callable[[str, int], list[str]]
 Allowed = Callable[[str], bool]
@@ -129,9 +131,10 @@ class Addresses:
 
 
 class _Limits(threading.local):
-    """Until when this thread may wait."""
+    """Until when this thread may wait; `at_once` is not at all."""
 
     deadline: float | None = None
+    at_once: bool = False
 
 
 _limits = _Limits()
@@ -145,6 +148,21 @@ def time_limit(deadline: float | None) -> Iterator[None]:
         yield
     finally:
         _limits.deadline = before
+
+
+@contextmanager
+def _at_once(sock: socket.socket) -> Iterator[None]:
+    """In the block, a read of `sock` by this thread waits for nothing."""
+    timeout, asks = sock.gettimeout(), isinstance(sock, _Socket)
+    if not asks:
+        sock.settimeout(0)
+    try:
+        with time_limit(None):
+            _limits.at_once = asks
+            yield
+    finally:
+        _limits.at_once = False
+        sock.settimeout(timeout)
 
 
 def _limit(sock: socket.socket) -> None:
@@ -163,15 +181,24 @@ def _limit(sock: socket.socket) -> None:
 
 
 class _Socket(socket.socket):
-    """A socket whose reads keep to the limits of the thread."""
+    """A socket whose reads keep to the limits of the thread.
+
+    What is no news to the system is not told to it: each call lets other threads go first.
+    """
+
+    def settimeout(self, value: float | None) -> None:
+        if value != self.gettimeout():
+            super().settimeout(value)
 
     def recv_into(self, *args: Any, **kw: Any) -> int:
         _limit(self)
+        if _limits.at_once and not wait_for_read(self, 0):
+            raise BlockingIOError(errno.EAGAIN, "there is nothing to read yet")
         return super().recv_into(*args, **kw)
 
 
 class _TLSSocket(ssl.SSLSocket):
-    """The same under TLS."""
+    """The same under TLS, where what can be read is not known before it is tried."""
 
     def recv_into(self, *args: Any, **kw: Any) -> int:
         _limit(self)
@@ -256,14 +283,11 @@ class _Response(http.client.HTTPResponse):
 
     def _more(self) -> bool:
         """Whether there is something to read at once; a connection with that is of no further use."""
-        timeout = self._socket.gettimeout()
-        self._socket.settimeout(0)
         try:
-            with time_limit(None):
+            with _at_once(self._socket):
                 more = bool(self.fp.peek(1))
         except OSError:
             more = False
-        self._socket.settimeout(timeout)
         if more:
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
