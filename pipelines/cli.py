@@ -773,7 +773,8 @@ def predict(
 ) -> None:
     """Score images; near 1 is fake, near 0 is real.
 
-    With --json, a line each: path, logit, score.
+    With --json, a line each: path, logit, score. A calibrated checkpoint (see wildrf calibrate) adds a
+    probability that holds as a frequency, and a verdict.
 
     Example: wildrf predict runs/v1 photo.jpg --json
     """

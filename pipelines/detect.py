@@ -171,6 +171,8 @@ def predict_line(row: dict[str, Any]) -> str:
     """One image for people."""
     if "error" in row:
         return f"{row['path']}: {row['error']}"
+    if "verdict" in row:
+        return f"{row['probability']:.4f}  {row['verdict']}  {row['path']}"
     return f"{row['score']:.4f}  {row['path']}"
 
 

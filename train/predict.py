@@ -15,6 +15,7 @@ from typing import Any
 
 from schemas.errors import InputError
 from schemas.layout import SUFFIXES
+from train.calibration import Calibration, calibration_path, read_calibration
 from train.checkpoint import LoadedDetector, load_detector
 from train.config import Compute, choose_compute
 from train.data import (
@@ -56,29 +57,43 @@ def predict(
 ) -> Iterator[dict[str, Any]]:
     """Yield {path, logit, score} per file, or {path, error}; folders are walked if `folders`.
 
-    The score is sigmoid(logit): above 0.5 means fake. `checkpoint` may be an exported ONNX file.
+    The score is sigmoid(logit): above 0.5 means fake. `checkpoint` may be an exported ONNX file. With a
+    calibration beside it (`wildrf calibrate`), a row also has the calibrated `probability` of fake and, by
+    the calibrated threshold, a `verdict`, real or fake.
 
     Raises:
-        CheckpointError: if the checkpoint cannot be used.
+        CheckpointError: if the checkpoint, or the calibration beside it, cannot be used.
         InputError: if the device is not there.
     """
     files = (file for path in paths for file in (expand(path) if folders else [path]))
-    for row in _rows(checkpoint, files, device, precision, batch, workers):
+    digest, rows = _rows(checkpoint, files, device, precision, batch, workers)
+    calibration = read_calibration(calibration_path(checkpoint), digest)
+    for row in rows:
         if row.logit is None:
             yield {"path": str(row.path), "error": row.error}
         else:
-            yield {"path": str(row.path), "logit": row.logit, "score": sigmoid(row.logit)}
+            yield {"path": str(row.path), **_told(row.logit, calibration)}
+
+
+def _told(logit: float, calibration: Calibration | None) -> dict[str, Any]:
+    told: dict[str, Any] = {"logit": logit, "score": sigmoid(logit)}
+    if calibration is not None:
+        told["probability"] = sigmoid(logit / calibration.temperature)
+        told["verdict"] = "fake" if logit > calibration.threshold else "real"
+    return told
 
 
 def _rows(
     checkpoint: Path, files: Iterable[Path], device: str, precision: str, batch: int, workers: int
-) -> Iterator[Scored]:
+) -> tuple[str, Iterator[Scored]]:
+    """The SHA-256 of the weights, and what they make of the files."""
     if is_onnx(checkpoint):
         exported = load_onnx(checkpoint, device=device)
-        return score_with(exported, exported.preprocessing, files, batch=batch, workers=workers)
+        rows = score_with(exported, exported.preprocessing, files, batch=batch, workers=workers)
+        return exported.meta.get("wildrf.checkpoint_sha256", ""), rows
     loaded = load_detector(checkpoint)
     compute = choose_compute(device, precision, loaded.spec)
-    return score_files(loaded, files, compute=compute, batch=batch, workers=workers)
+    return loaded.digest, score_files(loaded, files, compute=compute, batch=batch, workers=workers)
 
 
 def sigmoid(logit: float) -> float:

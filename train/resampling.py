@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
-from scipy.stats import beta, binom
+from scipy.stats import beta, binom, norm
 from scipy.stats import t as student
 
 from train.metrics import Curve, Floats, Sample
@@ -172,7 +172,7 @@ def interval(name: str, point: float, drawn: Mapping[str, Floats], groups: int) 
     known = drawn[name][~np.isnan(drawn[name])]
     if groups < 2 or 2 * len(known) < len(drawn[name]):
         return None
-    spread, exact = float(known.std(ddof=1)), TAIL ** (1 / groups)
+    spread, exact = _spread(name, known), TAIL ** (1 / groups)
     if name.startswith("ece"):
         noise = np.quantile(drawn[name.replace("ece", "ece_noise")], 1 - TAIL)
         return max(0.0, point - float(noise)), min(1.0, point + _reach(groups) * spread)
@@ -184,6 +184,18 @@ def interval(name: str, point: float, drawn: Mapping[str, Floats], groups: int) 
     if point > 0.5:
         return min(float(low), point * exact), max(float(high), point)
     return min(float(low), point), max(float(high), 1 - (1 - point) * exact)
+
+
+def _spread(name: str, known: Floats) -> float:
+    """The standard error that draws show.
+
+    An image that is drawn twice makes a step of two, at which the two error rates miss one another by more
+    than those of any test set: for their rate it is taken from the middle 68 % of the draws.
+    """
+    if name != "eer":
+        return float(known.std(ddof=1))
+    low, high = np.quantile(known, norm.cdf([-1.0, 1.0]))
+    return float(high - low) / 2
 
 
 def rank_interval(sample: Sample, rate: float, groups: tuple[int, int]) -> Interval:

@@ -1,6 +1,6 @@
 """How often the 95 % intervals of an evaluation hold the truth, in simulated worlds.
 
-    python tests/benchmarks/intervals.py [--worlds 1000] [--draws 1000]
+    python tests/benchmarks/intervals.py [--worlds 3000] [--draws 1000]
 
 A world is a population of groups whose images share a part of their score; the truth is its metric on
 200,000 images. Each of `--worlds` test sets drawn from it is evaluated as `wildrf evaluate` does, and
@@ -97,7 +97,7 @@ def tell_speed():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--worlds", type=int, default=1000)
+    parser.add_argument("--worlds", type=int, default=3000)
     parser.add_argument("--draws", type=int, default=1000)
     asked = parser.parse_args()
     tell_speed()

@@ -407,6 +407,21 @@ def test_predictions_come_in_order_with_a_row_for_every_bad_file(checkpoint, pic
     assert "No such file" in rows[2]["error"]
 
 
+def test_a_prediction_by_a_calibrated_checkpoint_has_a_probability_and_a_verdict(
+    calibrated, larger_set
+):
+    found, _ = calibrate_checkpoint(calibrated, larger_set, rates=[0.05])
+
+    rows = list(predict(calibrated, [larger_set]))
+
+    assert {row["verdict"] for row in rows} == {"real", "fake"}
+    for row in rows:
+        assert row["probability"] == pytest.approx(
+            1 / (1 + np.exp(-row["logit"] / found.temperature))
+        )
+        assert (row["verdict"] == "fake") == (row["logit"] > found.threshold)
+
+
 def test_an_empty_folder_is_refused_and_no_paths_give_no_rows(checkpoint, tmp_path):
     with pytest.raises(InputError, match="holds no image file"):
         list(predict(checkpoint, [tmp_path]))
