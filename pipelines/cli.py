@@ -651,7 +651,11 @@ Settings = Annotated[
 ]
 Cache = Annotated[
     Path | None,
-    typer.Option("--cache", metavar="DIR", help="Keeps decoded pixels there for later runs."),
+    typer.Option(
+        "--cache",
+        metavar="DIR",
+        help="Keeps decoded pixels, and a teacher's logits, there for later runs.",
+    ),
 ]
 
 

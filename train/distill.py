@@ -119,7 +119,8 @@ def distill(
     """Train `student` on `root` from the checkpoint `teacher`, into `out`.
 
     `student` stands in for `recipe.detector`; everything else of the recipe holds, but for `windows` and
-    `labels`: an epoch has a step for each image, and its targets are the teacher's.
+    `labels`: an epoch has a step for each image, and its targets are the teacher's. They are kept in
+    `cache`, if there is one, for other students of the same teacher.
 
     The best epoch is the one whose student, run over whole validation images, has the highest AP.
     Resumes like `train.training.train_detector`.
@@ -142,7 +143,7 @@ def distill(
     loaded = load_train_val(as_sources(root), keeping, recipe, prep, watch.progress)
     epochs = epochs_of(loaded.train, replace(recipe, labels="hard"), loaded.sources)
     compute = choose_compute(recipe.device, recipe.precision, loaded_teacher.spec)
-    drawer = _drawer(loaded_teacher, epochs, grid, compute, out, watch.progress)
+    drawer = _drawer(loaded_teacher, epochs, grid, compute, cache or out, watch.progress)
 
     def steps_of(step: Step, epoch: int, done: int) -> Iterator[tuple[float, int]]:
         return distill_one_epoch(step, drawer, epochs.cells, grid, recipe.seed, epoch, done)
@@ -161,14 +162,15 @@ def _drawer(
     epochs: Epochs,
     grid: PatchGrid,
     compute: Compute,
-    out: Path,
+    folder: Path,
     progress: Progress,
 ) -> "Kept | Live":
     recipe, images = epochs.recipe, epochs.images
     if augments(recipe.augment):
         model = compute.place(teacher.model).eval()
         return Live(model, teacher.preprocessing, images, grid, recipe, compute)
-    return Kept(images, teacher_logits(teacher, images, compute, out, progress), grid, recipe.crop)
+    logits = teacher_logits(teacher, images, compute, folder, progress)
+    return Kept(images, logits, grid, recipe.crop)
 
 
 def _require_same_pixels(teacher: Preprocessing, student: Preprocessing, name: str) -> None:

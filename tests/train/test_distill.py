@@ -214,6 +214,22 @@ def test_distillation_with_augmentation_and_averages_resumes_to_the_same_student
     assert all(int(line.split(",")[jpeg]) > 50 for line in curve[1:])
 
 
+def test_students_that_share_a_cache_hear_their_teacher_once(
+    picture_set, recipe, tmp_path, teacher
+):
+    one = dataclasses.replace(recipe, epochs=1)
+    distill(teacher, picture_set, tmp_path / "a", one, cache=tmp_path / "cache")
+    (kept,) = (tmp_path / "cache").glob("teacher-*.npy")
+    written = kept.stat().st_mtime_ns
+
+    alone = distill(teacher, picture_set, tmp_path / "b", one)
+    shared = distill(teacher, picture_set, tmp_path / "c", one, cache=tmp_path / "cache")
+
+    assert kept.stat().st_mtime_ns == written
+    assert not list((tmp_path / "c").glob("teacher-*"))
+    assert shared.checkpoint.read_bytes() == alone.checkpoint.read_bytes()
+
+
 def test_pictures_of_any_size_are_distilled(tmp_path, recipe, odd_set):
     whole = Preprocessing(size=64, crop=48, fit="whole")
     taught = save_teacher(tmp_path / "t.pt", prep=whole)
