@@ -12,7 +12,7 @@ OPTIONS = Options(workers=2, device="cpu", draws=500)
 
 def taught(root, out, *, representation, epochs):
     recipe = TrainPolicy(
-        detector="tiny-ladeda", size=240, crop=128, batch=16, epochs=epochs, learning_rate=1e-2,
+        detector="tiny-ladeda", size=240, crop=64, batch=16, epochs=epochs, learning_rate=1e-2,
         representation=representation, fit="native", workers=2, device="cpu", precision="float32",
     )  # fmt: skip
     return train_detector(root, out, recipe).checkpoint
