@@ -241,11 +241,11 @@ def test_the_examples_of_rfc_8949_are_read(content, value):
     ],
 )
 def test_cbor_that_promises_too_much_is_refused_at_once(content):
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(cbor.Malformed):
         cbor.decode(content)
 
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 @given(st.binary(max_size=200))
@@ -266,11 +266,11 @@ def test_boxes_nested_without_end_and_boxes_without_number_cost_nothing():
     for _ in range(3000):
         deep = superbox("c2pa", deep)
     many = superbox("c2pa", *(superbox("x") for _ in range(50_000)))
-    began = time.perf_counter()
+    began = time.process_time()
     for content in (deep, many, b"\0\0\0\x08jumb" * 200_000, b"\0\0\0\1jumb" + bytes(99)):
         c2pa.read("x", content)
 
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_a_really_signed_picture_is_read_without_the_library():

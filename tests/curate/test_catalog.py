@@ -1,7 +1,8 @@
 """One DuckDB file: all or nothing, one writer at a time, nobody holds it."""
 
 import multiprocessing
-import time
+import threading
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import duckdb
@@ -81,38 +82,42 @@ def test_contents_are_equal_whatever_the_order_and_the_clock(tmp_path):
 
 
 def test_who_comes_while_another_process_writes_waits(catalog):
+    with held_by_another(catalog.path) as commit:
+        later = threading.Timer(0.4, commit.set)
+        later.start()
+        assert catalog.counts()["post"] == 1  # the writer's row: we waited for its commit
+        later.join()
+
+
+@contextmanager
+def held_by_another(path):
+    """A second process writes, and does not commit before the event is set, or the block left."""
     context = multiprocessing.get_context("spawn")
-    ready = context.Event()
-    writer = context.Process(target=_hold, args=(catalog.path, ready))
+    ready, commit = context.Event(), context.Event()
+    writer = context.Process(target=_hold, args=(path, ready, commit))
     writer.start()
     try:
-        assert ready.wait(30)
-        began = time.monotonic()
-        assert catalog.counts()["post"] == 1  # the writer's row: we waited for its commit
-        assert time.monotonic() - began > 0.2
+        assert ready.wait(60)
+        yield commit
     finally:
-        writer.join(30)
+        commit.set()
+        writer.join(60)
 
 
-def _hold(path, ready):
+def _hold(path, ready, commit):
     with Catalog(path).writing() as db:
         db.execute("INSERT INTO post (platform, post_id, source_id, hashtags, opted_out) "
                    "VALUES ('x', '1', 's', [], false)")  # fmt: skip
         ready.set()
-        time.sleep(0.8)
+        commit.wait(60)
 
 
 def test_patience_ends_with_one_line(catalog):
-    context = multiprocessing.get_context("spawn")
-    ready = context.Event()
-    writer = context.Process(target=_hold, args=(catalog.path, ready))
-    writer.start()
-    try:
-        assert ready.wait(30)
-        with pytest.raises(CatalogError, match="in use by another process"):
-            Catalog(catalog.path, patience_s=0.1).counts()
-    finally:
-        writer.join(30)
+    with (
+        held_by_another(catalog.path),
+        pytest.raises(CatalogError, match="in use by another process"),
+    ):
+        Catalog(catalog.path, patience_s=0.1).counts()
 
 
 def test_a_file_that_is_no_catalog_is_told_in_one_line(tmp_path):

@@ -1,6 +1,7 @@
 """What pixels tell: sharpness and noise in stated units, and what a picture went through before."""
 
 import contextlib
+import functools
 import io
 
 import numpy as np
@@ -15,6 +16,7 @@ from curate.simulated import WorldSpec, build_world
 RESAMPLING = Image.Resampling
 
 
+@functools.cache
 def textured(size: tuple[int, int] = (320, 280), seed: int = 4) -> Image.Image:
     """Noise of power 1/f^2, as photographs have, made without any resampling."""
     rng = np.random.default_rng(seed)

@@ -270,10 +270,10 @@ def test_the_limit_of_pixels_holds_for_every_format(format):
 def test_compressed_text_that_would_fill_the_memory_is_read_to_a_bound():
     packed = zlib.compress(b"Steps: 1, Sampler: x" + bytes(60_000_000), 9)
     bomb = chunk(b"zTXt", b"parameters\0\0" + packed)
-    start = time.perf_counter()
+    start = time.process_time()
     examined = examine(png_with(*[bomb] * 100))
 
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert examined.image.error is None
     assert set(claims(examined)) == {"png:parameters"}
 
@@ -291,14 +291,14 @@ def test_compressed_text_that_would_fill_the_memory_is_read_to_a_bound():
     ids=["empty", "html", "cut jpeg", "cut png", "heic", "fill bytes"],
 )
 def test_what_cannot_be_decoded_says_why_on_one_line(data, error):
-    start = time.perf_counter()
+    start = time.process_time()
     examined = examine(data)
 
     assert error in examined.image.error
     assert "\n" not in examined.image.error
     assert "0x" not in examined.image.error
     assert (examined.image.pixels, examined.fingerprints) == (None, ())
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_a_flat_picture_has_pixels_and_no_perceptual_fingerprint():
@@ -315,9 +315,9 @@ def test_every_edge_case_gives_a_row_soon_and_without_a_warning(shared):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for path in paths:
-            start = time.perf_counter()
+            start = time.process_time()
             examined = examine(path.read_bytes())
-            assert time.perf_counter() - start < 2, path.name
+            assert time.process_time() - start < 2, path.name
             assert (examined.image.error is None) == (examined.image.pixels is not None), path.name
             opened += examined.image.error is None
             json.dumps(to_json(str(path), examined))

@@ -282,10 +282,10 @@ def test_extended_xmp_is_put_together_in_any_order_and_only_whole():
     ],
 )
 def test_hostile_xmp_gives_nothing_and_takes_no_time(text):
-    began = time.perf_counter()
+    began = time.process_time()
 
     assert xmp.read([text]).source_types == []
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_what_stood_before_the_damage_of_a_packet_counts():
@@ -461,12 +461,12 @@ def evidence_of() -> Callable[[bytes], tuple[Evidence, ...]]:
     ],
 )
 def test_hostile_text_takes_no_time(text):
-    began = time.perf_counter()
+    began = time.process_time()
     for _, fits in PARAMETERS:
         fits(text)
     rows(png_text(parameters=text, Dream=text))
 
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_a_text_bomb_is_read_to_a_bound():
@@ -474,7 +474,7 @@ def test_a_text_bomb_is_read_to_a_bound():
     body = b"parameters\0\0" + packed
     data = encoded("PNG")
     crc = zlib.crc32(b"zTXt" + body).to_bytes(4)
-    began = time.perf_counter()
+    began = time.process_time()
     rows(data[:33] + len(body).to_bytes(4) + b"zTXt" + body + crc + data[33:])
 
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2

@@ -178,7 +178,7 @@ def started(workspace, *words, cwd=ROOT):
 
 
 def wait_for(condition):
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < until, "the server was not asked"
         time.sleep(0.02)

