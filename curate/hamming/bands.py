@@ -29,13 +29,16 @@ LAYOUTS = ((3, 22), (3, 20), (3, 18), (4, 16), (5, 13), (6, 11), (8, 8))
 A band may leave bits out: hashes then meet more often, in fewer and longer buckets.
 """
 
+LONG = 10
+"""Hashes in a bucket, on the average, from which they are compared in runs."""
+
 SAMPLE = 2048
 """Hashes looked at to choose: two million pairs, some 30 ms."""
 
 # Costs in nanoseconds, measured on one 2.6 GHz core with AVX-512; only their ratios matter.
-COMPARE_NS = 0.2  # a hash with one of many
+COMPARE_NS, RUN_NS = 0.2, 0.08  # a hash with one of many, and with one in a long bucket
 PROBE_NS = 4.0  # a bucket put on the list of those that a key meets
-ROW_NS = 1.5  # a hash of one bucket with all of another, beside the comparisons
+ROW_NS = 4.0  # a hash of one bucket with all of another, beside the comparisons
 TABLE_NS, PLACE_NS = 3.0, 15.0  # a key, a hash put into its bucket
 
 
@@ -168,9 +171,18 @@ def _cost(plan: Plan, a: Bits, b: Bits, n: int, m: int, *, half: bool) -> float:
     units = np.array([band.units for band in plan.bands], dtype=np.uint64)
     met = kernels.meetings(kernels.dealt(a, table), kernels.dealt(b, table), masks, units)
     share = np.maximum(met - len(a) if half else met, 0) / (len(a) * len(b))
-    scan = float(share.sum()) * n * m * COMPARE_NS + sum(_scan_cost(x, n, m) for x in plan.bands)
+    scan = sum(
+        float(met) * n * m * (RUN_NS if is_long(m, 1 << band.width) else COMPARE_NS)
+        + _scan_cost(band, n, m)
+        for met, band in zip(share, plan.bands, strict=True)
+    )
     build = sum((1 << band.width) * TABLE_NS + (n + m) * PLACE_NS for band in plan.bands)
     return build + (scan / 2 if half else scan)
+
+
+def is_long(hashes: int, buckets: int) -> bool:
+    """Whether so many buckets with so many hashes in all are compared in runs."""
+    return hashes > LONG * buckets
 
 
 def _scan_cost(band: Band, n: int, m: int) -> float:
