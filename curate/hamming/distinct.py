@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.hamming.bands import Band, Plan, flips, is_long, plan
+from curate.hamming.bands import Band, Plan, flips, plan
 
 Bits = NDArray[np.uint64]
 """(N,) hashes."""
@@ -319,9 +319,7 @@ class _Scan:
         """How many hashes of a bucket are looked at together."""
         from curate.hamming import kernels
 
-        rows, begins = len(self.right.rows), self.right.begins
-        filled = len(self.used) if self.b is None else np.count_nonzero(begins[1:] > begins[:-1])
-        return kernels.RUN if is_long(rows, filled) else kernels.REST
+        return kernels.RUN if self.band.runs else kernels.REST
 
     def _rules(self) -> tuple[np.uint64, Bits, Bits, Rows, Rows]:
         """What makes a pair, for compiled code."""
