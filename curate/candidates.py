@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from curate import hamming, verify, views
 from curate.verify import Pairs
 from curate.views import CROPS, REDUCED, TURNS, UPRIGHT_TURNS, WINDOWS, Bits, Hashed, Index, Small
+from curate.work import Progress, Silent
 from schemas.records import Thumbnail
 
 WHOLE_VIEW, WHOLE_CROP = "whole", -1
@@ -188,8 +190,12 @@ def _unpacked(pairs: Bits) -> tuple[Index, Index]:
     )
 
 
-def hash_views(digests: Sequence[str], read: Reader, size: int) -> Hashes:
+def hash_views(
+    digests: Sequence[str], read: Reader, size: int, progress: Progress | None = None
+) -> Hashes:
     """The hashes of the images, whose thumbnails are read `size` images at a time."""
+    progress = progress or Silent()
+    progress.start("hash views", len(digests))
     collected = _Collected()
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for start in range(0, len(digests), size):
@@ -197,6 +203,7 @@ def hash_views(digests: Sequence[str], read: Reader, size: int) -> Hashes:
             rows = in_order(read(chunk))
             places = {digest: start + k for k, digest in enumerate(chunk)}
             collected.add(rows, places, pool)
+            progress.advance(len(chunk))
     return collected.joined()
 
 
@@ -304,22 +311,32 @@ class Asked:
         return wanted
 
 
-def find_candidates(hashes: Hashes, distance_bits: int, asked: Asked) -> Candidates:
+def find_candidates(
+    hashes: Hashes, distance_bits: int, asked: Asked, progress: Progress | None = None
+) -> Candidates:
     """Pairs of views near each other, at most ATTEMPTS for each pair of images.
 
     Args:
         hashes: of all views.
         distance_bits: 0 to 16; more is looked for, by BEYOND.
         asked: which of them are looked for.
+        progress: is told of each kind of view that is done.
     """
+    progress = progress or Silent()
     distance = min(distance_bits + BEYOND, hamming.LARGEST_DISTANCE)
     gradients = min(distance_bits + GRADIENT_BEYOND, hamming.LARGEST_DISTANCE)
     best = _Best(hashes.owners, hashes.firsts(), asked)
     upright = [view.spare() for view in hashes.asked[:UPRIGHT_TURNS]]
-    near_whole(hashes.asked[0], distance, best)
-    near_gradients(hashes, gradients, best)
-    near_turned(hashes, upright[0], distance, best)
-    near_crops(hashes, upright, distance, best)
+    joins = (
+        partial(near_whole, hashes.asked[0], distance, best),
+        partial(near_gradients, hashes, gradients, best),
+        partial(near_turned, hashes, upright[0], distance, best),
+        partial(near_crops, hashes, upright, distance, best),
+    )
+    progress.start("compare views: whole, dHash, turned, crops", len(joins))
+    for join in joins:
+        join()
+        progress.advance(1)
     return best.chosen()
 
 

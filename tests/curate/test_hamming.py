@@ -236,7 +236,28 @@ def test_without_a_place_for_compiled_code_it_is_compiled_again(tmp_path):
         env={"HOME": home, "XDG_CACHE_HOME": home, "PYTHONPATH": str(tmp_path), "PATH": os.environ["PATH"]},
     )  # fmt: skip
 
-    assert (done.stdout, done.stderr) == ("32\n", "")
+    assert done.stdout == "32\n"
+    assert done.stderr == COMPILING
+
+
+COMPILING = "compiling loops for this processor, at their first use: some 10 seconds\n"
+
+
+def test_that_the_compiler_runs_is_told_once_and_only_where_it_does(tmp_path):
+    script = (
+        "import numpy as np; from curate import hamming; "
+        "hamming.self_join(np.arange(16, dtype=np.uint64), 1, limits=hamming.Limits(plain=0))"
+    )
+
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True,
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+        ).stderr
+        for _ in range(2)
+    ]  # fmt: skip
+
+    assert told == [COMPILING, ""]
 
 
 def test_planted_copies_among_many_are_all_found():
