@@ -29,7 +29,7 @@ LAYOUTS = ((3, 22), (3, 20), (3, 18), (4, 16), (5, 13), (6, 11), (8, 8))
 A band may leave bits out: hashes then meet more often, in fewer and longer buckets.
 """
 
-LONG, RARE = 10, 0.001
+LONG, RARE = 4, 0.001
 """Buckets of more hashes than this, on the average, are compared in runs, where less than this share of
 what meets is near: a run that holds something near is compared again, one by one."""
 
@@ -174,7 +174,7 @@ def _costed(
     """Expected nanoseconds of joining `n` with `m` hashes like those of the samples, and how."""
     *met, near = _shares(plan, a, b, distance, half=half)
     bands = tuple(
-        replace(band, runs=m > LONG << band.width and near < RARE * share)
+        replace(band, runs=m > LONG << band.width and near <= RARE * share)
         for band, share in zip(plan.bands, met, strict=True)
     )
     scan = sum(_scan_cost(band, share, n, m) for band, share in zip(bands, met, strict=True))

@@ -166,6 +166,27 @@ def test_every_way_of_joining_gives_the_same_pairs(shape):
         assert rows(hamming.self_join(bits, 8, limits=limits)) == rows(plain)
 
 
+@pytest.mark.parametrize("block", [1 << 9, 1 << 21])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_buckets_compared_in_runs_give_the_same_pairs(shape, block, monkeypatch):
+    rng = np.random.default_rng(6)
+    a, b = SHAPES[shape](rng, 3000), SHAPES[shape](rng, 2001)
+    b[:50] = near(rng, a[:50], 4)
+    expected, across = rows(hamming.self_join(a, 8)), rows(hamming.cross_join(a, b, 8))
+    monkeypatch.setattr(bands, "LONG", -1)
+    monkeypatch.setattr(bands, "RARE", 1e9)
+    monkeypatch.setattr(bands, "LAYOUTS", ((4, 16), (8, 8)))
+    limits = hamming.Limits(plain=0, direct=0, block=block)
+
+    planned = bands.plan(a, None, 8)
+
+    assert planned is None or all(band.runs for band in planned.bands)
+    assert planned is not None or shape == "heavy buckets"
+    assert rows(hamming.self_join(a, 8, limits=limits)) == expected
+    assert rows(hamming.cross_join(a, b, 8, limits=limits)) == across
+    assert across
+
+
 @pytest.mark.parametrize("distance", [0, 3, 8, 16])
 @pytest.mark.parametrize(("count", "width"), bands.LAYOUTS)
 def test_two_hashes_within_the_distance_meet_in_a_band_whatever_the_bands(distance, count, width):
