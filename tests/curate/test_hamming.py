@@ -166,7 +166,7 @@ def test_every_way_of_joining_gives_the_same_pairs(shape):
         assert rows(hamming.self_join(bits, 8, limits=limits)) == rows(plain)
 
 
-@pytest.mark.parametrize("block", [1 << 9, 1 << 21])
+@pytest.mark.parametrize("block", [1 << 12, 1 << 21])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_buckets_compared_in_runs_give_the_same_pairs(shape, block, monkeypatch):
     rng = np.random.default_rng(6)
