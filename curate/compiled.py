@@ -45,7 +45,7 @@ def _compiled(function: Function, **options: Any) -> Function:
         return cast(Function, numba.njit(nogil=True, **options)(function))
 
 
-class _Tell(Listener):  # type: ignore[misc]
+class _Tell(Listener):
     """Says that the compiler runs, the first time it does; loading kept code is no such event."""
 
     told = False
@@ -60,4 +60,4 @@ class _Tell(Listener):  # type: ignore[misc]
         """Nothing."""
 
 
-register("numba:compile", _Tell())
+register("numba:compile", _Tell())  # type: ignore[no-untyped-call]

@@ -323,7 +323,7 @@ def _matched_in_runs(
         key, last = np.uint64(used[at + k]), np.uint64(ends[k])
         begin_a, end_a = np.int64(left[2][key]), np.int64(left[2][key + one])
         for i in range(begin_a, end_a, TOGETHER):
-            stop = min(i + TOGETHER, end_a)
+            stop = min(int(i + TOGETHER), int(end_a))
             a, b = bits_a[i], bits_a[min(i + 1, stop - 1)]
             c, d = bits_a[min(i + 2, stop - 1)], bits_a[stop - 1]
             piece = first
