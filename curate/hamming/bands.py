@@ -29,7 +29,7 @@ LAYOUTS = ((3, 22), (3, 20), (3, 18), (4, 16), (5, 13), (6, 11), (8, 8))
 A band may leave bits out: hashes then meet more often, in fewer and longer buckets.
 """
 
-LONG, RARE = 4, 0.001
+LONG, RARE = 4, 0.0003
 """Buckets of more hashes than this, on the average, are compared in runs, where less than this share of
 what meets is near: a run that holds something near is compared again, one by one."""
 
