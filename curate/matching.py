@@ -26,6 +26,7 @@ from curate import candidates, hamming, verify, views
 from curate.candidates import COPIES, WHOLE_CROP, WHOLE_VIEW, Asked, Candidates, Reader
 from curate.verify import Pairs
 from curate.views import TURNS, WINDOWS, Bits, Index
+from curate.work import Progress, Silent
 from schemas.labels import MatchKind
 from schemas.records import Image, Match, Thumbnail
 
@@ -74,6 +75,7 @@ def find_matches(
     pixels_of: PixelReader | None = None,
     sides: Mapping[str, int] | None = None,
     chunk: int = CHUNK,
+    progress: Progress | None = None,
 ) -> Iterator[Match]:
     """Every pair of images that are the same picture: those of same pixels first, then the others.
 
@@ -87,6 +89,7 @@ def find_matches(
         sides: of each image by digest; two images of one side are not compared, one of side -1 is compared
             with all.
         chunk: images, and then candidates, whose thumbnails are read at a time.
+        progress: is told of each of the three steps.
 
     Raises:
         ValueError: if `distance_bits` is out of range.
@@ -98,14 +101,14 @@ def find_matches(
     for pair in known.tolist():
         yield _match(ordered, pair >> 32, pair & 0xFFFFFFFF, MatchKind.PIXELS, 0, made_by, 1.0)
     digests = [image.digest for image in ordered]
-    hashes = candidates.hash_views(digests, read, chunk)
+    hashes = candidates.hash_views(digests, read, chunk, progress)
     owners = hashes.owners
     of = None if sides is None else np.array([sides[digest] for digest in digests], np.int64)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         alike = partial(verify.likely, hashes.small, pool=pool)
-        near = candidates.find_candidates(hashes, distance_bits, Asked(known, alike, of))
+        near = candidates.find_candidates(hashes, distance_bits, Asked(known, alike, of), progress)
     del hashes, alike  # verification takes thumbnails, not their hashes
-    for found in _verified(near, owners, ordered, read, chunk):
+    for found in _verified(near, owners, ordered, read, chunk, progress or Silent()):
         kind = _kind(found)
         if (
             pixels_of is not None
@@ -156,9 +159,15 @@ class Found:
 
 
 def _verified(
-    near: Candidates, owners: NDArray[np.uint32], images: Sequence[Image], read: Reader, chunk: int
+    near: Candidates,
+    owners: NDArray[np.uint32],
+    images: Sequence[Image],
+    read: Reader,
+    chunk: int,
+    progress: Progress,
 ) -> Iterator[Found]:
     """For each pair of images that is one picture, the simplest explanation that holds."""
+    progress.start("verify look-alikes", len(near))
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for some in _whole_pairs(near, chunk):
             laid = _Laid.of(some, owners, images, read)
@@ -170,6 +179,7 @@ def _verified(
                 if holding:
                     least = max(found.score for found in holding) - TOLD_APART
                     yield min((f for f in holding if f.score >= least), key=lambda f: f.effort)
+            progress.advance(len(some))
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def dedupe_folder(
         paths[row.image.digest].append(row.path)
     first = {row.image.digest: row for row in reversed(decoded)}
     ours = {digest: Found(root, row, spool) for digest, row in first.items()}
-    matches = _matches(ours, distance_bits)
+    matches = _matches(ours, distance_bits, progress)
     members = [member_of(row.image, row.evidence) for row in first.values()]
     grouped = group_images(members, matches, DedupePolicy(distance_bits=distance_bits))
     groups = _groups(grouped, paths)
@@ -99,7 +99,9 @@ class Found:
     spool: Spool
 
 
-def _matches(found: Mapping[str, Found], distance_bits: int) -> list[Match]:
+def _matches(
+    found: Mapping[str, Found], distance_bits: int, progress: Progress | None = None
+) -> list[Match]:
     """Every pair of images, given by digest, that is the same picture."""
 
     def pixels_of(digest: str) -> str | None:
@@ -111,6 +113,7 @@ def _matches(found: Mapping[str, Found], distance_bits: int) -> list[Match]:
         distance_bits=distance_bits,
         made_by=STAGE,
         pixels_of=pixels_of,
+        progress=progress,
     )
 
 

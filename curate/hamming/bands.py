@@ -12,7 +12,7 @@ chosen by how often hashes of a sample do meet.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations
 from math import comb, expm1
@@ -29,13 +29,20 @@ LAYOUTS = ((3, 22), (3, 20), (3, 18), (4, 16), (5, 13), (6, 11), (8, 8))
 A band may leave bits out: hashes then meet more often, in fewer and longer buckets.
 """
 
+LONG, RARE = 4, 0.0003
+"""Buckets of more hashes than this, on the average, are compared in runs, where less than this share of
+what meets is near: a run that holds something near is compared again, one by one."""
+
+CACHED = 1 << 18
+"""Hashes in buckets that stay in the second cache: 2 MB. Short buckets beyond it cost FAR_NS."""
+
 SAMPLE = 2048
 """Hashes looked at to choose: two million pairs, some 30 ms."""
 
 # Costs in nanoseconds, measured on one 2.6 GHz core with AVX-512; only their ratios matter.
-COMPARE_NS = 0.2  # a hash with one of many
+COMPARE_NS, RUN_NS = 0.2, 0.08  # a hash with one of many, and with one in a long bucket
 PROBE_NS = 4.0  # a bucket put on the list of those that a key meets
-ROW_NS = 1.5  # a hash of one bucket with all of another, beside the comparisons
+ROW_NS, FAR_NS = 1.5, 4.0  # a hash of one bucket with all of another, beside the comparisons
 TABLE_NS, PLACE_NS = 3.0, 15.0  # a key, a hash put into its bucket
 
 
@@ -43,12 +50,14 @@ TABLE_NS, PLACE_NS = 3.0, 15.0  # a key, a hash put into its bucket
 class Band:
     """`width` bits of each dealt hash, from bit `shift` on.
 
-    Two hashes meet in it if they differ in under `units` of them.
+    Two hashes meet in it if they differ in under `units` of them. With `runs`, buckets are long and what
+    meets is seldom near.
     """
 
     shift: int
     width: int
     units: int
+    runs: bool = False
 
     @property
     def mask(self) -> int:
@@ -108,10 +117,10 @@ def plan(a: Bits, b: Bits | None, distance: int) -> Plan | None:
     if not plans:
         return None
     n, m = len(a), len(a) if b is None else len(b)
-    costs = [_cost(p, left, right, n, m, half=b is None) for p in plans]
-    best = min(range(len(plans)), key=costs.__getitem__)
+    costed = [_costed(p, left, right, n, m, distance, half=b is None) for p in plans]
+    cost, best = min(costed, key=lambda each: each[0])
     pairs = n * m / 2 if b is None else n * m
-    return plans[best] if costs[best] < pairs * COMPARE_NS else None
+    return best if cost < pairs * COMPARE_NS else None
 
 
 def _sample(bits: Bits) -> Bits:
@@ -159,24 +168,41 @@ def _hands(sample: Bits, varying: Sequence[int], count: int) -> list[list[int]]:
     return [[varying[bit] for bit in hand] for hand in hands]
 
 
-def _cost(plan: Plan, a: Bits, b: Bits, n: int, m: int, *, half: bool) -> float:
-    """Expected nanoseconds of joining `n` with `m` hashes like those of the samples."""
+def _costed(
+    plan: Plan, a: Bits, b: Bits, n: int, m: int, distance: int, *, half: bool
+) -> tuple[float, Plan]:
+    """Expected nanoseconds of joining `n` with `m` hashes like those of the samples, and how."""
+    *met, near = _shares(plan, a, b, distance, half=half)
+    bands = tuple(
+        replace(band, runs=m > LONG << band.width and near <= RARE * share)
+        for band, share in zip(plan.bands, met, strict=True)
+    )
+    scan = sum(_scan_cost(band, share, n, m) for band, share in zip(bands, met, strict=True))
+    build = sum((1 << band.width) * TABLE_NS + (n + m) * PLACE_NS for band in bands)
+    return build + (scan / 2 if half else scan), replace(plan, bands=bands)
+
+
+def _shares(plan: Plan, a: Bits, b: Bits, distance: int, *, half: bool) -> list[float]:
+    """Of all pairs of the samples, what share meets in each band, and last what share is near."""
     from curate.hamming import kernels
 
     table = plan.table()
-    masks = np.array([band.mask for band in plan.bands], dtype=np.uint64)
-    units = np.array([band.units for band in plan.bands], dtype=np.uint64)
+    masks = np.array([*(band.mask for band in plan.bands), (1 << 64) - 1], dtype=np.uint64)
+    units = np.array([*(band.units for band in plan.bands), distance + 1], dtype=np.uint64)
     met = kernels.meetings(kernels.dealt(a, table), kernels.dealt(b, table), masks, units)
-    share = np.maximum(met - len(a) if half else met, 0) / (len(a) * len(b))
-    scan = float(share.sum()) * n * m * COMPARE_NS + sum(_scan_cost(x, n, m) for x in plan.bands)
-    build = sum((1 << band.width) * TABLE_NS + (n + m) * PLACE_NS for band in plan.bands)
-    return build + (scan / 2 if half else scan)
+    shares = np.maximum(met - len(a) if half else met, 0) / (len(a) * len(b))
+    return [float(share) for share in shares]
 
 
-def _scan_cost(band: Band, n: int, m: int) -> float:
-    """Expected nanoseconds of finding the buckets of `m` hashes that those of `n` meet."""
+def _scan_cost(band: Band, met: float, n: int, m: int) -> float:
+    """Expected nanoseconds of finding the buckets of `m` hashes that those of `n` meet, and of comparing.
+
+    `met` is the share of all pairs that meets in the band.
+    """
     keys = 1 << band.width
     ways = sum(comb(band.width, count) for count in range(band.units))
     used = keys * -expm1(-n / keys)
     filled = -expm1(-m / keys)
-    return ways * (used * PROBE_NS + n * filled * ROW_NS)
+    row = ROW_NS if band.runs or m <= CACHED else FAR_NS
+    compare = RUN_NS if band.runs else COMPARE_NS
+    return ways * (used * PROBE_NS + n * filled * row) + met * n * m * compare

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.hamming.distinct import Found
+from curate.hamming.distinct import POSITION_BITS, Found
 
 Bits = NDArray[np.uint64]
 """(N,) hashes."""
@@ -43,12 +43,14 @@ class Copies:
     def of(cls, bits: Bits) -> "Copies":
         """Of hashes as they come."""
         bits = np.asarray(bits, dtype=np.uint64)
-        order = np.argsort(bits, kind="stable")
+        order = np.argsort(bits)  # three times as fast as a stable one
         ordered = bits[order]
         new = np.ones(len(bits), dtype=bool)
         new[1:] = ordered[1:] != ordered[:-1]
         starts = np.flatnonzero(new)
-        return cls(ordered[starts], order, starts, np.diff(starts, append=len(bits)))
+        sizes = np.diff(starts, append=len(bits))
+        _ascend(order, sizes)
+        return cls(ordered[starts], order, starts, sizes)
 
     def shown(self, copies: int | None) -> Index:
         """(K,) how many positions of each hash are given: the first alone where there are many."""
@@ -69,6 +71,18 @@ class Copies:
                 i = np.repeat(at[rows], counts)
                 j = i + 1 + ramp(counts)
                 yield Block(self.order[i], self.order[j], np.zeros(len(i), dtype=np.uint8))
+
+
+def _ascend(order: Index, sizes: Index) -> None:
+    """Put the positions of equal hashes in order: of groups that follow each other in `order`."""
+    several = np.flatnonzero(sizes > 1)
+    if not len(several):
+        return
+    within = np.repeat(sizes > 1, sizes)
+    group = np.repeat(several, sizes[several])
+    packed = (group << POSITION_BITS) | order[within]
+    packed.sort()
+    order[within] = packed & ((1 << POSITION_BITS) - 1)
 
 
 def expanded(

@@ -300,7 +300,7 @@ class _Scan:
         state = np.array(begin, dtype=np.int64)
         count, skipped = kernels.scan(
             state, last, self.b is None, self.used, self.left.plain(), self.right.plain(),
-            *self._ways(), self._rules(), limits.block // 2, out.plain(), heavy,
+            *self._ways(), self._rules(), limits.block // 2, self._piece(), out.plain(), heavy,
         )  # fmt: skip
         rest = partial(self.step, tuple(state.tolist()), last) if state[0] < last else None
         return Scanned(_trimmed(out, count), heavy[:skipped]), rest
@@ -314,6 +314,12 @@ class _Scan:
         if self.b is None:  # first each bucket with itself
             above, ways = np.append(above[:1], above), np.append(np.int64(1), ways)
         return low, inside, (above, ways)
+
+    def _piece(self) -> int:
+        """How many hashes of a bucket are looked at together."""
+        from curate.hamming import kernels
+
+        return kernels.RUN if self.band.runs else kernels.REST
 
     def _rules(self) -> tuple[np.uint64, Bits, Bits, Rows, Rows]:
         """What makes a pair, for compiled code."""
@@ -344,7 +350,7 @@ def _buckets(bits: Bits, band: Band) -> Buckets:
     from curate.hamming import kernels
 
     begins = kernels.counts(bits, band.shift, band.width)
-    placed = np.zeros(len(bits) + kernels.REST, dtype=np.uint64)
+    placed = np.zeros(len(bits) + kernels.PAST, dtype=np.uint64)
     rows = np.empty(len(bits), dtype=np.uint32)
     kernels.place(bits, band.shift, band.width, begins, placed, rows)
     return Buckets(placed, rows, begins)

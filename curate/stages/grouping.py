@@ -30,7 +30,7 @@ from curate.probe import full_pixels
 from curate.spool import Spool
 from curate.stages import Identity, record_run
 from curate.store import MediaStore
-from curate.work import Progress, Silent
+from curate.work import Progress
 from curate.workspace import Workspace
 from schemas.errors import InputError, StoreError
 from schemas.labels import Direction, MatchKind, Word
@@ -38,7 +38,7 @@ from schemas.policy import DedupePolicy
 from schemas.records import TABLES, Evidence, Group, Image, Kinship, Match, Thumbnail
 from schemas.tables import find
 
-STAGE = "dedupe/3"
+STAGE = "dedupe/4"
 
 REVIEW = "review/1"
 """Who made a row that holds a reviewer's word."""
@@ -82,20 +82,17 @@ compositeWithTrainedAlgorithmicMedia, or a majority of votes, says that a pictur
 
 def dedupe_catalog(workspace: Workspace, progress: Progress | None = None) -> dict[str, Any]:
     """Match every image against every other and group them; equal input gives the same version."""
-    progress = progress or Silent()
     with workspace.catalog.reading() as db:
         images = [Image(**row) for row in select(db, INPUTS).to_pylist()]
-    progress.start("dedupe", len(images))
     matches = match_images(
         images,
         catalog_thumbnails(workspace),
         distance_bits=workspace.policy.dedupe.distance_bits,
         made_by=STAGE,
         pixels_of=partial(stored_pixels, workspace),
+        progress=progress,
     )
-    counts = _regroup(workspace, matches)
-    progress.advance(len(images))
-    return counts
+    return _regroup(workspace, matches)
 
 
 def regroup_catalog(workspace: Workspace) -> dict[str, Any] | None:
@@ -172,10 +169,16 @@ def match_images(
     distance_bits: int,
     made_by: str,
     pixels_of: PixelReader | None = None,
+    progress: Progress | None = None,
 ) -> list[Match]:
-    """Every pair of `images` that is the same picture; `read` and `pixels_of` as in `find_matches`."""
+    """Every pair of `images` that is the same picture; the rest is as in `find_matches`."""
     found = find_matches(
-        images, read, distance_bits=distance_bits, made_by=made_by, pixels_of=pixels_of
+        images,
+        read,
+        distance_bits=distance_bits,
+        made_by=made_by,
+        pixels_of=pixels_of,
+        progress=progress,
     )
     return list(found)
 

@@ -4,15 +4,18 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+import scipy.ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate import candidates
 from curate.candidates import (
+    ALL_TOGETHER,
     ATTEMPTS,
     BITS_TOGETHER,
     COPIES,
     GRADIENT_WEIGHT,
+    SIGNS_WEIGHT,
     WHOLE_CROP,
     Asked,
     Hashes,
@@ -37,8 +40,16 @@ def some_hashes(seed, images, like):
         return View(bases[rng.integers(0, like, len(rows))] ^ np.bitwise_or.reduce(flips), rows)
 
     asked, offered = tuple(view(0.9) for _ in TURNS), tuple(view(0.6) for _ in CROPS)
-    small = rng.integers(0, 256, (len(owners), REDUCED, REDUCED), dtype=np.uint8)
+    detail = rng.integers(0, 128, (2, REDUCED, REDUCED))[rng.integers(0, 2, len(owners))]
+    small = (detail + rng.integers(0, 100, detail.shape)).astype(np.uint8)
     return Hashes(asked, offered, view(0.5), owners, small)
+
+
+def detail_signs(small):
+    """(T, 24, 24): is each pixel brighter than the mean of the nine around it."""
+    exact = small.astype(np.int64)
+    nine = [scipy.ndimage.correlate(one, np.ones((3, 3)), mode="nearest") for one in exact]
+    return 9 * exact > np.array(nine).reshape(exact.shape)
 
 
 def every(hashes, distance, known):
@@ -57,13 +68,16 @@ def every(hashes, distance, known):
     low = np.zeros(len(hashes.owners), np.uint64)
     low[upright.rows] = upright.bits
     low = np.bitwise_count(low[:, None] ^ low).astype(int)
+    signs = detail_signs(hashes.small)
+    signs = (signs[:, None] != signs).sum((2, 3))
     found = defaultdict(list)
     for asked, offered, turn, crop, beyond in joins:
         apart = np.bitwise_count(asked.bits[:, None] ^ offered.bits)
         for k, m in np.argwhere(apart <= min(distance + beyond, 16)).tolist():
             a, b = int(asked.rows[k]), int(offered.rows[m])
-            by_gradient = asked is hashes.gradients
-            if by_gradient and low[a, b] + GRADIENT_WEIGHT * int(apart[k, m]) > BITS_TOGETHER:
+            bits = low[a, b] + GRADIENT_WEIGHT * int(apart[k, m])
+            many = max(bits - BITS_TOGETHER, SIGNS_WEIGHT * bits + signs[a, b] - ALL_TOGETHER)
+            if asked is hashes.gradients and many > 0:
                 continue
             i, j = sorted((int(hashes.owners[a]), int(hashes.owners[b])))
             if i != j and (i, j) not in known and (crop != WHOLE_CROP or a <= b):

@@ -166,6 +166,27 @@ def test_every_way_of_joining_gives_the_same_pairs(shape):
         assert rows(hamming.self_join(bits, 8, limits=limits)) == rows(plain)
 
 
+@pytest.mark.parametrize("block", [1 << 12, 1 << 21])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_buckets_compared_in_runs_give_the_same_pairs(shape, block, monkeypatch):
+    rng = np.random.default_rng(6)
+    a, b = SHAPES[shape](rng, 3000), SHAPES[shape](rng, 2001)
+    b[:50] = near(rng, a[:50], 4)
+    expected, across = rows(hamming.self_join(a, 8)), rows(hamming.cross_join(a, b, 8))
+    monkeypatch.setattr(bands, "LONG", -1)
+    monkeypatch.setattr(bands, "RARE", 1e9)
+    monkeypatch.setattr(bands, "LAYOUTS", ((4, 16), (8, 8)))
+    limits = hamming.Limits(plain=0, direct=0, block=block)
+
+    planned = bands.plan(a, None, 8)
+
+    assert planned is None or all(band.runs for band in planned.bands)
+    assert planned is not None or shape == "heavy buckets"
+    assert rows(hamming.self_join(a, 8, limits=limits)) == expected
+    assert rows(hamming.cross_join(a, b, 8, limits=limits)) == across
+    assert across
+
+
 @pytest.mark.parametrize("distance", [0, 3, 8, 16])
 @pytest.mark.parametrize(("count", "width"), bands.LAYOUTS)
 def test_two_hashes_within_the_distance_meet_in_a_band_whatever_the_bands(distance, count, width):
@@ -236,7 +257,28 @@ def test_without_a_place_for_compiled_code_it_is_compiled_again(tmp_path):
         env={"HOME": home, "XDG_CACHE_HOME": home, "PYTHONPATH": str(tmp_path), "PATH": os.environ["PATH"]},
     )  # fmt: skip
 
-    assert (done.stdout, done.stderr) == ("32\n", "")
+    assert done.stdout == "32\n"
+    assert done.stderr == COMPILING
+
+
+COMPILING = "compiling loops for this processor, at their first use: some 10 seconds\n"
+
+
+def test_that_the_compiler_runs_is_told_once_and_only_where_it_does(tmp_path):
+    script = (
+        "import numpy as np; from curate import hamming; "
+        "hamming.self_join(np.arange(16, dtype=np.uint64), 1, limits=hamming.Limits(plain=0))"
+    )
+
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True,
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+        ).stderr
+        for _ in range(2)
+    ]  # fmt: skip
+
+    assert told == [COMPILING, ""]
 
 
 def test_planted_copies_among_many_are_all_found():

@@ -70,6 +70,27 @@ def test_a_picture_scores_one_with_itself_and_little_with_another():
     assert judged(texture(1), texture(2)).score[0] < 0.4
 
 
+def test_signs_of_detail_hardly_differ_under_a_box_and_do_in_another_picture():
+    three = shown(texture(5), covered(texture(5)), texture(7)).astype(np.float32)
+    signs = verify.detail_signs(views.reduce(three))
+
+    boxed, other = verify.signs_apart(signs, np.array([0, 0]), np.array([1, 2])).tolist()
+
+    assert boxed < verify.SIGNS / 6
+    assert other > verify.SIGNS / 3
+
+
+def test_signs_do_not_depend_on_how_many_are_made_at_a_time(monkeypatch):
+    small = np.random.default_rng(0).integers(0, 256, (50, views.REDUCED, views.REDUCED), np.uint8)
+    whole, pairs_of = verify.detail_signs(small), np.arange(50)
+    apart = verify.signs_apart(whole, pairs_of, pairs_of[::-1])
+
+    monkeypatch.setattr(verify, "SIGNS_AT_ONCE", 7)
+
+    assert (verify.detail_signs(small) == whole).all()
+    assert (verify.signs_apart(whole, pairs_of, pairs_of[::-1]) == apart).all()
+
+
 def test_a_misplaced_window_is_put_right():
     image = texture(4, (640, 480))
 
