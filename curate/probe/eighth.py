@@ -23,6 +23,9 @@ Pixels = NDArray[np.uint8]
 SEQUENTIAL = frozenset({0xC0, 0xC1})
 """Baseline, and extended with eight bits."""
 
+SKIPPED = frozenset({*range(0xE0, 0xF0), 0xFE})
+"""Markers of applications, and comments: nothing of theirs matters here. At others libjpeg gives up."""
+
 WHOLE = b"\x00\x3f\x00"
 """All coefficients in one scan."""
 
@@ -128,16 +131,16 @@ def _are_regular(data: bytes, header: Header) -> bool:
 
 
 def _fits(marker: int, body: bytes) -> bool:
-    """Whether the tables and components of a segment fill it."""
+    """Whether a segment is one that may be here, and what it holds fills it."""
     if marker == DQT:
         return _fill_up(body, lambda at: 129 if body[at] >> 4 else 65)
     if marker == DHT:
         return _fill_up(body, lambda at: 17 + sum(body[at + 1 : at + 17]))
     if marker in FRAMES:
-        return len(body) == 6 + 3 * body[5]
+        return len(body) > 5 and len(body) == 6 + 3 * body[5]
     if marker == SOS:
-        return len(body) == 4 + 2 * body[0]
-    return marker != DRI or len(body) == 2
+        return bool(body) and len(body) == 4 + 2 * body[0]
+    return marker in SKIPPED or (marker == DRI and len(body) == 2)
 
 
 def _fill_up(body: bytes, length: Callable[[int], int]) -> bool:

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -65,7 +65,30 @@ def test_damaged_files_have_the_eighth_of_libjpeg_or_none(draw, subsampling, res
     found = ours(bytes(data))
 
     if found is not None:
+        header = jpeg.read_header(bytes(data))
+        assume(
+            min(header.width, header.height) >= 8
+        )  # Pillow cannot be asked for an eighth of less
         np.testing.assert_array_equal(found, by_libjpeg(bytes(data)))
+
+
+@pytest.mark.parametrize("marker", [0xC8, 0xCC, 0xDE, 0xDF, 0xF0, 0xFD, 0x01, 0x02, 0xBF])
+def test_a_segment_at_which_libjpeg_gives_up_is_left_to_it(marker):
+    data = make((64, 64))
+
+    assert data[2:4] == b"\xff\xe0"
+    assert ours(data) is not None
+    assert ours(data[:3] + bytes([marker]) + data[4:]) is None
+
+
+@pytest.mark.parametrize("marker", [0xC0, 0xC4, 0xDA, 0xDB, 0xDD, 0xE0, 0xFE])
+def test_a_segment_with_nothing_in_it_is_no_crash(marker):
+    data = make((64, 64))
+    empty = bytes([0xFF, marker, 0, 2])
+
+    found = ours(data[:2] + empty + data[2:])
+
+    assert found is None or np.array_equal(found, ours(data))
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9, 0.999])

@@ -123,6 +123,7 @@ def grown(wildrf, tmp_path_factory):
     """A workspace grown from a simulated world, and what each verb answered on the way."""
     root = tmp_path_factory.mktemp("grown") / "set"
     told = {"init": wildrf("init", root, "--json")}
+    (root / "secret.key").write_text("5" * 64)  # which authors are on which side is a matter of it
     spec = WorldSpec(images=80, min_side=96, max_side=128, reddit_share=0.7)
     world = build_world(root / "world", spec)
     mirrors = "\n".join(f'"{h.name}" = "world/media/{h.name}"' for h in world.media.iterdir())
