@@ -35,7 +35,11 @@ SENT = ("platform", "post_id", "position", "source_id", "url", "fallback_urls")
 """What an item is told as; the number of the attempt comes after it."""
 LEAVE_S = 5.0
 """How long the thread of a branch is waited for; cut off by the exit, it makes DuckDB complain."""
-START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from curate.branch import main; main()"
+START = (
+    "import gc, json, sys; gc.set_threshold(20_000); sys.path[:] = json.loads(sys.argv[1]); "
+    "from curate.branch import main; main()"
+)
+"""What a branch runs; it makes little that is garbage, and need not look for it as often as by default."""
 
 
 def cores() -> int:

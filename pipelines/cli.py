@@ -945,11 +945,17 @@ def show_rows(rows: Any, line: Any, as_json: bool) -> None:
             output.say(line(row))
 
 
+GARBAGE = 20_000
+"""Objects made before garbage is looked for. Modules make many that stay, and each look goes over those too."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; whatever goes wrong is one line on stderr and an exit code."""
+    import gc
     import os
     import warnings
 
+    gc.set_threshold(GARBAGE)
     telling = bool(os.environ.get("WILDRF_TRACEBACK"))
     _open_streams()
     with warnings.catch_warnings():
