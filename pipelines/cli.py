@@ -946,7 +946,7 @@ def show_rows(rows: Any, line: Any, as_json: bool) -> None:
 
 
 GARBAGE = 20_000
-"""Objects made before garbage is looked for. Modules make many that stay, and each look goes over those too."""
+"""Objects made before garbage is looked for: modules make many that stay, and each look goes over those."""
 
 
 def main(arguments: list[str] | None = None) -> None:
