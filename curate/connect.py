@@ -7,7 +7,6 @@ TLS still verifies the name. Every single read ends at the deadline of the whole
 sends one byte now and then, in its headers or its body, cannot hold a worker.
 """
 
-import errno
 import http.client
 import ipaddress
 import re
@@ -18,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
@@ -47,7 +46,9 @@ from urllib3.exceptions import (
 )
 from urllib3.poolmanager import PoolKey
 from urllib3.util.ssl_ import create_urllib3_context
-from urllib3.util.wait import wait_for_read
+
+from curate.deadline import LimitedSocket, LimitedTLSSocket
+from curate.exchange import Answer, Response, ask
 
 Resolver = Callable[[str, int], list[str]]
 Allowed = Callable[[str], bool]
@@ -127,178 +128,6 @@ class Addresses:
         return self._clock() + KNOWN_FOR_S, found
 
 
-# ---------------------------------------------------------------- time
-
-
-class _Limits(threading.local):
-    """Until when this thread may wait; `at_once` is not at all."""
-
-    deadline: float | None = None
-    at_once: bool = False
-
-
-_limits = _Limits()
-
-
-@contextmanager
-def time_limit(deadline: float | None) -> Iterator[None]:
-    """In the block, no read of this thread waits beyond `deadline`; None is no limit of ours."""
-    before, _limits.deadline = _limits.deadline, deadline
-    try:
-        yield
-    finally:
-        _limits.deadline = before
-
-
-@contextmanager
-def _at_once(sock: socket.socket) -> Iterator[None]:
-    """In the block, a read of `sock` by this thread waits for nothing."""
-    timeout, asks = sock.gettimeout(), isinstance(sock, _Socket)
-    if not asks:
-        sock.settimeout(0)
-    try:
-        with time_limit(None):
-            _limits.at_once = asks
-            yield
-    finally:
-        _limits.at_once = False
-        sock.settimeout(timeout)
-
-
-def _limit(sock: socket.socket) -> None:
-    """See to it that the next read of `sock` ends with the time there is.
-
-    Raises:
-        TimeoutError: the time is over.
-    """
-    if _limits.deadline is None:
-        return
-    left = _limits.deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("the time for this download is over")
-    if left < (sock.gettimeout() or left + 1):
-        sock.settimeout(left)
-
-
-class _Socket(socket.socket):
-    """A socket whose reads keep to the limits of the thread.
-
-    What is no news to the system is not told to it: each call lets other threads go first.
-    """
-
-    def settimeout(self, value: float | None) -> None:
-        if value != self.gettimeout():
-            super().settimeout(value)
-
-    def recv_into(self, *args: Any, **kw: Any) -> int:
-        _limit(self)
-        if _limits.at_once and not wait_for_read(self, 0):
-            raise BlockingIOError(errno.EAGAIN, "there is nothing to read yet")
-        return super().recv_into(*args, **kw)
-
-
-class _TLSSocket(ssl.SSLSocket):
-    """The same under TLS, where what can be read is not known before it is tried."""
-
-    def recv_into(self, *args: Any, **kw: Any) -> int:
-        _limit(self)
-        return super().recv_into(*args, **kw)
-
-
-class _Head(NamedTuple):
-    """The head of an answer, and how many bytes of it there are."""
-
-    size: int
-    status: int
-    reason: str
-    fields: http.client.HTTPMessage
-    length: int
-
-
-_STATUS = re.compile(r"HTTP/1\.1 ([2-5]\d\d)(?: ([ -~]*))?")
-_FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*)")
-_FIELDS = 100
-_LENGTH = re.compile(r"[0-9]{1,18}")
-
-
-def _plain(data: bytes) -> _Head | None:
-    """The head that `data` begins with, if all of it is there and nothing about it is out of the ordinary.
-
-    Ordinary is a body of one known length, on a connection that stays open. For anything else it is None, and
-    the standard library decides.
-    """
-    end = data.find(b"\r\n\r\n")
-    first, *lines = data[: max(end, 0)].decode("latin-1").split("\r\n")
-    told = _STATUS.fullmatch(first)
-    if told is None or len(lines) > _FIELDS or told[1] in ("204", "304"):
-        return None
-    fields = http.client.HTTPMessage()
-    lengths = []
-    for line in lines:
-        field = _FIELD.fullmatch(line)
-        if field is None:
-            return None
-        name, value = field.groups()
-        match name.lower():
-            case "transfer-encoding":
-                return None
-            case "connection" if value.lower() != "keep-alive":
-                return None
-            case "content-length":
-                lengths.append(value)
-        fields[name] = value
-    if len(lengths) != 1 or not _LENGTH.fullmatch(lengths[0]):
-        return None
-    return _Head(end + 4, int(told[1]), (told[2] or "").strip(), fields, int(lengths[0]))
-
-
-class _Response(http.client.HTTPResponse):
-    """A response that knows whether more came than its Content-Length announced."""
-
-    surplus = False
-
-    def __init__(
-        self, sock: socket.socket, debuglevel: int = 0, method: str | None = None, **kw: Any
-    ) -> None:
-        super().__init__(sock, debuglevel, method=method, **kw)
-        self._socket, self._asked = sock, method
-
-    def begin(self) -> None:
-        """Read the head of the answer; the library's way, by its parser for e-mail, is a slow one."""
-        begun = getattr(self, "headers", None) is not None
-        head = None if begun or self._asked != "GET" else _plain(self.fp.peek())
-        if head is None:
-            super().begin()
-            return
-        self.fp.read(head.size)
-        self.version, self.status, self.reason = 11, head.status, head.reason
-        self.code = self.status
-        self.headers = self.msg = head.fields
-        self.length, self.chunked, self.will_close = head.length, False, False
-
-    def _close_conn(self) -> None:
-        if self.length == 0 and self.fp is not None:
-            self.surplus = self._more()
-        super()._close_conn()  # type: ignore[misc]
-
-    def _more(self) -> bool:
-        """Whether there is something to read at once; a connection with that is of no further use."""
-        try:
-            with _at_once(self._socket):
-                more = bool(self.fp.peek(1))
-        except OSError:
-            more = False
-        if more:
-            with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-        return more
-
-
-def has_surplus(response: BaseHTTPResponse) -> bool:
-    """Whether more came than the answer, read to its end, had announced."""
-    return bool(getattr(getattr(response, "_original_response", None), "surplus", False))
-
-
 # ---------------------------------------------------------------- connections
 
 
@@ -332,13 +161,24 @@ class CheckedAdapter(HTTPAdapter):
         manager.pool_classes_by_scheme = _pools(self._connect)
         self.poolmanager = manager
 
-    def get(self, url: str, headers: Mapping[str, str], timeout: float) -> BaseHTTPResponse:
+    def get(
+        self, url: str, headers: Mapping[str, str], timeout: float
+    ) -> Answer | BaseHTTPResponse:
         """The answer to one GET, its body not yet read, no redirect followed.
 
-        What `send` does around it (cookies, proxies, authority files, errors of its own) costs a fifth of a
-        small download, and is not wanted here.
+        What `send` does around it (cookies, proxies, authority files, errors of its own) is not wanted here.
         """
-        pool, path = self._place(url)
+        if plain := _PLAIN_URL.fullmatch(url):
+            scheme, host, port, path = plain.groups()
+            pool = self._pool(scheme, host, int(port) if port else None)
+            name = host if pool.port == port_by_scheme[scheme] else f"{host}:{pool.port}"
+            answer = ask(pool, name, path, headers, timeout)
+            if answer is not None:
+                return answer
+        else:
+            request = PreparedRequest()
+            request.prepare_url(url, None)
+            pool, path = self.get_connection_with_tls_context(request, True), request.path_url
         return pool.urlopen(
             "GET",
             path,
@@ -350,15 +190,6 @@ class CheckedAdapter(HTTPAdapter):
             preload_content=False,
             decode_content=False,
         )
-
-    def _place(self, url: str) -> tuple[HTTPConnectionPool, str]:
-        """The pool of the URL's host, and what to ask there. A plain URL needs no preparing."""
-        if plain := _PLAIN_URL.fullmatch(url):
-            scheme, host, port, path = plain.groups()
-            return self._pool(scheme, host, int(port) if port else None), path
-        request = PreparedRequest()
-        request.prepare_url(url, None)
-        return self.get_connection_with_tls_context(request, True), request.path_url
 
     def _pool(self, scheme: str, host: str, port: int | None) -> HTTPConnectionPool:
         """The pool of a host; its key, which takes longer to make than to use, is made once."""
@@ -435,13 +266,13 @@ def _context() -> ssl.SSLContext:
     """What TLS trusts, the same for all: to read the authorities takes as long as many a download."""
     context = create_urllib3_context()
     context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
-    context.sslsocket_class = _TLSSocket
+    context.sslsocket_class = LimitedTLSSocket
     return context
 
 
 def _pools(connect: Callable[[HTTPConnection], socket.socket]) -> dict[str, type]:
     """Pool classes whose connections get their sockets from `connect`."""
-    parts = {"_new_conn": lambda self: connect(self), "response_class": _Response}
+    parts = {"_new_conn": lambda self: connect(self), "response_class": Response}
     plain = type("CheckedConnection", (HTTPConnection,), parts)
     secure = type("CheckedTLSConnection", (HTTPSConnection,), parts)
     return {
@@ -463,7 +294,7 @@ def _connected(
     """
     for address in addresses:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        sock = _Socket(family, socket.SOCK_STREAM)
+        sock = LimitedSocket(family, socket.SOCK_STREAM)
         try:
             sock.settimeout(timeout)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

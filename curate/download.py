@@ -26,16 +26,9 @@ import requests
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
-from curate.connect import (
-    CheckedAdapter,
-    Refused,
-    Resolver,
-    cause_of,
-    has_surplus,
-    is_public,
-    resolve,
-    time_limit,
-)
+from curate.connect import CheckedAdapter, Refused, Resolver, cause_of, is_public, resolve
+from curate.deadline import time_limit
+from curate.exchange import Answer, has_surplus
 from curate.placeholders import is_placeholder, is_placeholder_url
 
 if TYPE_CHECKING:
@@ -215,7 +208,7 @@ class Downloader:
             return failed(cause_of(error), url)
 
     def _answer(
-        self, response: BaseHTTPResponse, url: str, deadline: float, begun: "_Begun | None"
+        self, response: Answer | BaseHTTPResponse, url: str, deadline: float, begun: "_Begun | None"
     ) -> "Received | _Begun | str":
         if location := response.get_redirect_location():
             _empty(response)
@@ -236,7 +229,9 @@ class Downloader:
             return _Begun(data, _received(b"", failure, response, url), *_vouched(response, begun))
         return _received(data, failure, response, url, begun.length if begun and held else None)
 
-    def _refusal(self, response: BaseHTTPResponse, url: str, *, resumed: bool) -> str | None:
+    def _refusal(
+        self, response: Answer | BaseHTTPResponse, url: str, *, resumed: bool
+    ) -> str | None:
         """Why the body is not worth reading, by status and headers."""
         if response.status != (206 if resumed else 200):
             return f"http-{response.status}"
@@ -250,7 +245,7 @@ class Downloader:
         return "too-large" if stated is not None and stated > self.policy.max_bytes else None
 
     def _body(
-        self, response: BaseHTTPResponse, deadline: float, held: bytes
+        self, response: Answer | BaseHTTPResponse, deadline: float, held: bytes
     ) -> tuple[bytes, str | None]:
         """`held` and the body as it comes over the wire, and what broke it off."""
         parts, size = [held] if held else [], len(held)  # one part alone is not copied
@@ -293,7 +288,7 @@ class _Begun:
         """What asks for the rest, or for all of it if it has changed."""
         return {"Range": f"bytes={len(self.data)}-", "If-Range": self.validator or ""}
 
-    def continued_by(self, response: BaseHTTPResponse) -> bool:
+    def continued_by(self, response: Answer | BaseHTTPResponse) -> bool:
         """Whether an answer goes on where this one ended, to the same end."""
         if response.status != 206:
             return False
@@ -304,7 +299,9 @@ class _Begun:
         return start == len(self.data) and last + 1 == total and self.length in (None, total)
 
 
-def _vouched(response: BaseHTTPResponse, begun: _Begun | None) -> tuple[str | None, int | None]:
+def _vouched(
+    response: Answer | BaseHTTPResponse, begun: _Begun | None
+) -> tuple[str | None, int | None]:
     """The validator of a whole body, strong enough for If-Range, and its length."""
     if response.status == 206 and begun is not None:
         return begun.validator, begun.length
@@ -323,7 +320,7 @@ def _vouched(response: BaseHTTPResponse, begun: _Begun | None) -> tuple[str | No
 def _received(
     data: bytes,
     failure: str | None,
-    response: BaseHTTPResponse,
+    response: Answer | BaseHTTPResponse,
     url: str,
     length: int | None = None,
 ) -> Received:
@@ -341,14 +338,14 @@ def _received(
     )
 
 
-def _length(response: BaseHTTPResponse) -> int | None:
+def _length(response: Answer | BaseHTTPResponse) -> int | None:
     """Content-Length, where it is one number; a chunked body has none."""
     stated = response.headers.get("Content-Length", "")
     chunked = "Transfer-Encoding" in response.headers
     return int(stated) if stated.isdecimal() and stated.isascii() and not chunked else None
 
 
-def _empty(response: BaseHTTPResponse) -> None:
+def _empty(response: Answer | BaseHTTPResponse) -> None:
     """Read what is left of a short answer, so that its connection can be used again."""
     stated = _length(response)
     if stated is not None and 0 < stated <= WORTH_READING:
@@ -377,7 +374,7 @@ def _date(value: str | None) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _opts_out(response: BaseHTTPResponse, user_agent: str) -> bool:
+def _opts_out(response: Answer | BaseHTTPResponse, user_agent: str) -> bool:
     """Whether X-Robots-Tag forbids what we do."""
     token = re.split(r"[\s/]", user_agent.strip().lower(), maxsplit=1)[0]
     return _forbids(response.headers.getlist("X-Robots-Tag"), token)

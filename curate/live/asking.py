@@ -21,8 +21,9 @@ import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from curate.collectors.reading import iso_time
-from curate.connect import CheckedAdapter, cause_of, is_public, resolve, time_limit
+from curate.connect import CheckedAdapter, cause_of, is_public, resolve
 from curate.connect import Refused as PrivateAddress
+from curate.deadline import time_limit
 from curate.live.contract import Page, Record, Refused, Stopped
 from schemas.errors import InputError
 from schemas.policy import FetchPolicy

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from requests import PreparedRequest
 from requests.exceptions import InvalidURL
 
-from curate.connect import _PLAIN_URL, CheckedAdapter, _plain, _Response, is_public
+from curate.connect import _PLAIN_URL, CheckedAdapter, is_public
+from curate.exchange import Response, plain
 
 LINES = st.one_of(
     st.sampled_from([
@@ -63,11 +64,11 @@ def read(kind: type[http.client.HTTPResponse], data: bytes) -> tuple[object, ...
 def test_a_head_is_read_as_the_standard_library_reads_it(first, lines, body):
     data = "\r\n".join([first, *lines, "", ""]).encode("latin-1", "replace") + body
 
-    assert read(_Response, data) == read(http.client.HTTPResponse, data)
+    assert read(Response, data) == read(http.client.HTTPResponse, data)
 
 
 @pytest.mark.parametrize(
-    ("head", "plain"),
+    ("head", "ordinary"),
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\n", True),
         (b"HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\ncontent-length: 0\r\n\r\n", True),
@@ -78,12 +79,12 @@ def test_a_head_is_read_as_the_standard_library_reads_it(first, lines, body):
         (b"", False),
     ],
 )
-def test_what_is_plain(head, plain):
-    assert (_plain(head + b"body" if plain else head) is not None) == plain
+def test_what_is_plain(head, ordinary):
+    assert (plain(head + b"body" if ordinary else head) is not None) == ordinary
 
 
 def test_the_body_begins_where_the_head_ends():
-    head = _plain(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\r\n\r\n")
+    head = plain(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\r\n\r\n")
 
     assert head is not None
     assert (
@@ -96,8 +97,8 @@ def test_the_body_begins_where_the_head_ends():
 @example("https://pbs.example.org/media/Ab-1_x.jpg?format=jpg&name=orig")
 @example("http://127.0.0.1:8080/h1/2.jpg")
 def test_a_plain_url_is_one_that_requests_sends_as_it_stands(url):
-    plain = _PLAIN_URL.fullmatch(url)
-    assert plain is not None
+    found = _PLAIN_URL.fullmatch(url)
+    assert found is not None
     request = PreparedRequest()
 
     try:
@@ -106,19 +107,18 @@ def test_a_plain_url_is_one_that_requests_sends_as_it_stands(url):
         return  # a port or name that cannot be, which connecting refuses as well
 
     assert request.url == url
-    assert request.path_url == plain[4]
+    assert request.path_url == found[4]
 
 
 def test_a_pool_is_kept_for_a_host_and_made_anew_when_it_was_let_go():
     adapter = CheckedAdapter(2, lambda host, port: [], is_public)
 
-    first, path = adapter._place("https://a.example/1.jpg")
-    again, _ = adapter._place("https://a.example/2.jpg")
-    prepared, _ = adapter._place("https://a.example/%C3%A9.jpg")
+    first = adapter._pool("https", "a.example", None)
+    again = adapter._pool("https", "a.example", None)
+    prepared = adapter.poolmanager.connection_from_host("a.example", None, "https")
     adapter.poolmanager.clear()
-    anew, _ = adapter._place("https://a.example/3.jpg")
+    anew = adapter._pool("https", "a.example", None)
 
-    assert path == "/1.jpg"
     assert first is again is prepared
     assert (first.host, first.port, first.scheme) == ("a.example", 443, "https")
     assert anew is not first
