@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from pipelines.detect import recipe_with
 from schemas.labels import Split
 from schemas.policy import TrainPolicy
 from train.config import build_detector, check_recipe, choose_compute, preprocessing_of
@@ -129,8 +130,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--epochs", type=int, help="also train that long, twice, and tell the AP")
+    parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the recipe")
     asked = parser.parse_args()
     recipe = TrainPolicy(detector=asked.detector, crop=asked.crop, batch=asked.batch, workers=2)
+    recipe = recipe_with(recipe, asked.set)
     found = compare(asked.data, recipe, asked.rounds, asked.steps)
     if asked.epochs:
         found["ap"] = accuracies(asked.data, replace(recipe, epochs=asked.epochs))

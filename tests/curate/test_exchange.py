@@ -1,6 +1,8 @@
 """What comes over a connection that was open before is what would have come over a new one."""
 
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import curate.connect
 from curate.download import Downloader, Received
 from curate.exchange import Fields
 from schemas.policy import FetchPolicy
@@ -28,6 +31,7 @@ class Server:
     requests: list[tuple[int, bytes]] = field(default_factory=list)
     pause_s: float = 0.0
     hang_up: bool = True
+    context: ssl.SSLContext | None = None
 
 
 def serve(listener: socket.socket, server: Server) -> None:
@@ -37,6 +41,8 @@ def serve(listener: socket.socket, server: Server) -> None:
             sock, _ = listener.accept()
         except OSError:
             return
+        if server.context:
+            sock = server.context.wrap_socket(sock, server_side=True)
         number += 1
         threading.Thread(target=attend, args=(sock, server, number), daemon=True).start()
 
@@ -213,6 +219,46 @@ def test_an_answer_that_is_not_wanted_lets_go_of_its_connection(server):
         assert down.get(url("first"), 5.0).data == JPEG
 
     assert len({number for number, _ in server.requests}) == 2
+
+
+@pytest.fixture
+def secure(tmp_path, monkeypatch) -> Iterator[Server]:
+    """The same under TLS, with a certificate that is trusted here."""
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -keyout key.pem -out cert.pem "
+        "-subj /CN=a.example -addext subjectAltName=DNS:a.example"
+    )
+    subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+    monkeypatch.setattr("curate.connect.DEFAULT_CA_BUNDLE_PATH", str(tmp_path / "cert.pem"))
+    curate.connect._context.cache_clear()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = Server(listener.getsockname()[1], context=context)
+        threading.Thread(target=serve, args=(listener, server), daemon=True).start()
+        yield server
+    curate.connect._context.cache_clear()
+
+
+def test_under_tls_one_connection_serves_all_and_its_ends_are_told(secure):
+    secure.told, secure.hang_up = [ORDINARY + JPEG + b"more"], False
+    base = f"https://a.example:{secure.port}"
+
+    with Downloader(
+        FetchPolicy(attempts=1), resolver=lambda *_: ["127.0.0.1"], allowed=lambda _: True
+    ) as down:
+        answers = [down.get(f"{base}/{n}.jpg", 5.0) for n in range(3)]
+        surplus = down.get(f"{base}/told.jpg", 5.0)
+        secure.told, secure.pause_s = [ORDINARY, *(bytes([b]) for b in JPEG)], 0.05
+        down.get(f"{base}/first.jpg", 5.0)
+        began = time.monotonic()
+        dripped = down.get(f"{base}/told.jpg", 0.5)
+
+    assert [answer.data for answer in answers] == [JPEG] * 3
+    assert [number for number, _ in secure.requests] == [1, 1, 1, 1, 2, 2]
+    assert surplus.failure == "length-mismatch"
+    assert dripped.failure == "timeout"
+    assert time.monotonic() - began < 3
 
 
 @given(
