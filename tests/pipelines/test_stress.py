@@ -59,7 +59,7 @@ def known(tmp_path_factory):
 @pytest.fixture(scope="module")
 def stressed(wildrf, known):
     """Everything, into the run's own folder."""
-    answer = wildrf("stress", known / "run", known / "set", "--max-images", 30, "--json")
+    answer = wildrf("stress", known / "run", known / "set", "--max-images", 50, "--json")
     return answer, known / "run/stress"
 
 
