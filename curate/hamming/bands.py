@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 Bits = NDArray[np.uint64]
 """(N,) hashes."""
 
-LAYOUTS = ((3, 22), (3, 20), (3, 18), (4, 16), (5, 13), (6, 11), (8, 8))
+LAYOUTS = ((3, 22), (3, 20), (3, 18), (3, 16), (4, 16), (5, 13), (6, 11), (8, 8))
 """Numbers of bands to choose from, and the most bits of each: 22 bits make a table of 16 MB.
 
 A band may leave bits out: hashes then meet more often, in fewer and longer buckets.
@@ -32,6 +32,9 @@ A band may leave bits out: hashes then meet more often, in fewer and longer buck
 LONG, RARE = 4, 0.0003
 """Buckets of more hashes than this, on the average, are compared in runs, where less than this share of
 what meets is near: a run that holds something near is compared again, one by one."""
+
+BESIDE = 512
+"""Hashes of a key and of those one bit away, on the average, that are still put side by side."""
 
 CACHED = 1 << 18
 """Hashes in buckets that stay in the second cache: 2 MB. Short buckets beyond it cost FAR_NS."""
@@ -43,6 +46,7 @@ SAMPLE = 2048
 COMPARE_NS, RUN_NS = 0.2, 0.08  # a hash with one of many, and with one in a long bucket
 PROBE_NS = 4.0  # a bucket put on the list of those that a key meets
 ROW_NS, FAR_NS = 1.5, 4.0  # a hash of one bucket with all of another, beside the comparisons
+GATHER_NS, ASIDE_NS = 9.0, 0.1  # a bucket put beside others, and a hash with one of those beside it
 TABLE_NS, PLACE_NS = 3.0, 15.0  # a key, a hash put into its bucket
 
 
@@ -51,13 +55,15 @@ class Band:
     """`width` bits of each dealt hash, from bit `shift` on.
 
     Two hashes meet in it if they differ in under `units` of them. With `runs`, buckets are long and what
-    meets is seldom near.
+    meets is seldom near. With `middle`, keys that meet differ in up to two bits, and their buckets are
+    joined halfway between them (`curate.hamming.middle`).
     """
 
     shift: int
     width: int
     units: int
     runs: bool = False
+    middle: bool = False
 
     @property
     def mask(self) -> int:
@@ -174,12 +180,19 @@ def _costed(
     """Expected nanoseconds of joining `n` with `m` hashes like those of the samples, and how."""
     *met, near = _shares(plan, a, b, distance, half=half)
     bands = tuple(
-        replace(band, runs=m > LONG << band.width and near <= RARE * share)
+        _way(band, max(n, m), rare=near <= RARE * share)
         for band, share in zip(plan.bands, met, strict=True)
     )
     scan = sum(_scan_cost(band, share, n, m) for band, share in zip(bands, met, strict=True))
     build = sum((1 << band.width) * TABLE_NS + (n + m) * PLACE_NS for band in bands)
     return build + (scan / 2 if half else scan), replace(plan, bands=bands)
+
+
+def _way(band: Band, count: int, *, rare: bool) -> Band:
+    """How the buckets of a band are joined, with so many hashes on the larger side."""
+    if band.units == 3 and count * (band.width + 1) <= BESIDE << band.width:
+        return replace(band, middle=True)
+    return replace(band, runs=rare and count > LONG << band.width)
 
 
 def _shares(plan: Plan, a: Bits, b: Bits, distance: int, *, half: bool) -> list[float]:
@@ -200,6 +213,8 @@ def _scan_cost(band: Band, met: float, n: int, m: int) -> float:
     `met` is the share of all pairs that meets in the band.
     """
     keys = 1 << band.width
+    if band.middle:
+        return 2 * keys * (band.width + 1) * GATHER_NS + met * n * m * ASIDE_NS
     ways = sum(comb(band.width, count) for count in range(band.units))
     used = keys * -expm1(-n / keys)
     filled = -expm1(-m / keys)

@@ -286,6 +286,12 @@ class _Scan:
 
     def steps(self) -> Iterator[Step]:
         """The band cut into parts."""
+        if self.band.middle:
+            cuts = np.linspace(0, 1 << self.band.width, self.work.limits.parts + 1).astype(np.int64)
+            for begin, end in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
+                if begin < end:
+                    yield partial(self.meet, (begin, 0), end)
+            return
         cuts = np.linspace(0, len(self.used), self.work.limits.parts + 1).astype(np.int64)
         for begin, end in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
             if begin < end:
@@ -303,6 +309,20 @@ class _Scan:
             *self._ways(), self._rules(), limits.block // 2, self._piece(), out.plain(), heavy,
         )  # fmt: skip
         rest = partial(self.step, tuple(state.tolist()), last) if state[0] < last else None
+        return Scanned(_trimmed(out, count), heavy[:skipped]), rest
+
+    def meet(self, begin: tuple[int, int], last: int) -> tuple[Scanned, Step | None]:
+        """The same, where buckets are joined halfway between them."""
+        from curate.hamming import middle
+
+        limits = self.work.limits
+        out, heavy = _columns(limits.block), np.empty((256, 2), dtype=np.int64)
+        state = np.array(begin, dtype=np.int64)
+        count, skipped = middle.meet(
+            state, last, self.b is None, self.band.width, self.left.plain(), self.right.plain(),
+            self._rules(), limits.block // 2, out.plain(), heavy,
+        )  # fmt: skip
+        rest = partial(self.meet, tuple(state.tolist()), last) if state[0] < last else None
         return Scanned(_trimmed(out, count), heavy[:skipped]), rest
 
     def _ways(self) -> tuple[int, Rows, tuple[Rows, NDArray[np.int64]]]:

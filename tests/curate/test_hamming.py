@@ -173,6 +173,7 @@ def test_buckets_compared_in_runs_give_the_same_pairs(shape, block, monkeypatch)
     a, b = SHAPES[shape](rng, 3000), SHAPES[shape](rng, 2001)
     b[:50] = near(rng, a[:50], 4)
     expected, across = rows(hamming.self_join(a, 8)), rows(hamming.cross_join(a, b, 8))
+    monkeypatch.setattr(bands, "BESIDE", -1)
     monkeypatch.setattr(bands, "LONG", -1)
     monkeypatch.setattr(bands, "RARE", 1e9)
     monkeypatch.setattr(bands, "LAYOUTS", ((4, 16), (8, 8)))
@@ -185,6 +186,54 @@ def test_buckets_compared_in_runs_give_the_same_pairs(shape, block, monkeypatch)
     assert rows(hamming.self_join(a, 8, limits=limits)) == expected
     assert rows(hamming.cross_join(a, b, 8, limits=limits)) == across
     assert across
+
+
+@pytest.mark.parametrize("width", [4, 9, 16])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_buckets_joined_halfway_between_them_give_the_same_pairs(shape, width, monkeypatch):
+    rng = np.random.default_rng(7)
+    a, b = SHAPES[shape](rng, 1200), SHAPES[shape](rng, 801)
+    b[:50] = near(rng, a[:50], 4)
+    expected, across = rows(hamming.self_join(a, 8)), rows(hamming.cross_join(a, b, 8))
+    monkeypatch.setattr(bands, "BESIDE", 1 << 40)
+    monkeypatch.setattr(bands, "COMPARE_NS", 1e9)
+    monkeypatch.setattr(bands, "LAYOUTS", ((3, width),))
+    limits = hamming.Limits(plain=0, direct=0, block=1 << 16)
+
+    assert all(band.middle for band in bands.plan(a, None, 8).bands)
+    assert rows(hamming.self_join(a, 8, limits=limits)) == expected
+    assert rows(hamming.cross_join(a, b, 8, limits=limits)) == across
+    assert rows(hamming.cross_join(b, a, 8, limits=limits)) == sorted(
+        (j, i, d) for i, j, d in across
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(hashes(), hashes(), st.data(), st.integers(6, 8), st.integers(1, 12), tight())
+def test_halfway_nothing_is_lost_or_told_twice(a, b, data, distance, width, limits):
+    owner = np.array(
+        data.draw(st.lists(st.integers(0, 9), min_size=len(a), max_size=len(a))), np.int64
+    )
+    others = np.array(
+        data.draw(st.lists(st.integers(0, 9), min_size=len(b), max_size=len(b))), np.int64
+    )
+    expected = hamming.owner_join(a, owner, b, others, distance)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bands, "BESIDE", 1 << 40)
+        patch.setattr(bands, "COMPARE_NS", 1e9)
+        patch.setattr(bands, "LAYOUTS", ((3, width),))
+        found = hamming.owner_join(a, owner, b, others, distance, limits=limits)
+        pairs = hamming.self_join(a, distance, limits=limits)
+        across = hamming.cross_join(a, b, distance, limits=limits)
+
+    assert rows(across) == brute(a, b, distance)
+    assert rows(pairs) == [(i, j, d) for i, j, d in brute(a, a, distance) if i < j]
+    assert np.array_equal(found.a, expected.a)
+    assert np.array_equal(found.b, expected.b)
+    assert np.array_equal(found.d, expected.d)
+    assert np.array_equal(found.query, expected.query)
+    assert np.array_equal(found.index, expected.index)
 
 
 @pytest.mark.parametrize("distance", [0, 3, 8, 16])
