@@ -1,4 +1,5 @@
-"""Verbs of the command line that live in a file of their own, one file per topic.
+"""The verbs of the command line, a file per topic, above what they share: `options` and `telling`.
 
-Each has `add_to(app)`, which puts its verbs on the command line. Nothing heavy is imported before one runs.
+Each topic has `add_to(app)`, which puts its verbs on the command line. Nothing heavy is imported before one
+runs.
 """

@@ -5,10 +5,8 @@ from typing import Annotated
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-Checkpoint = Annotated[
-    Path, typer.Argument(metavar="CKPT", help="A checkpoint file or a run folder.")
-]
+from pipelines.commands.options import Checkpoint, Json
+from pipelines.commands.telling import show
 
 
 def add_to(app: typer.Typer) -> None:
@@ -38,7 +36,6 @@ def export_onnx(
     Example: wildrf export-onnx runs/v1 --out v1.onnx
     """
     from pipelines import detect
-    from pipelines.cli import show
     from train.deploy.export import export_onnx as export
 
     found = export(detect.checkpoint_of(checkpoint), out, patch_map=patch_map, tolerance=tolerance)
@@ -76,7 +73,6 @@ def parity(
     Example: wildrf parity runs/v1 v1.onnx photos/
     """
     from pipelines import detect
-    from pipelines.cli import show
 
     result = detect.parity_of(detect.checkpoint_of(checkpoint), paths, files, tolerance)
     show(result, detect.parity_lines(result), as_json, passes=result["same"])
@@ -100,7 +96,6 @@ def cases(
     """
     from pipelines import cases as verb
     from pipelines import detect
-    from pipelines.cli import show
 
     result = verb.judge(detect.checkpoint_of(checkpoint), verb.table_at(table))
     show(result, verb.lines(result), as_json, passes=result["right"] == result["n"])

@@ -1,13 +1,44 @@
-"""Verbs that judge a detector: evaluate, calibrate, compare, matrix."""
+"""Verbs that judge a detector, or let it judge: evaluate, calibrate, compare, matrix, predict."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-Device = Annotated[
-    str | None, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")
+from pipelines.commands.options import Checkpoint, Device, Folder, Images, Json
+from pipelines.commands.telling import show, show_rows, working
+
+Places = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="[CKPT] DIR", help="A checkpoint or run (not with --scores), and the images."
+    ),
+]
+Scores = Annotated[
+    Path | None,
+    typer.Option("--scores", metavar="FILE", help="Another detector's: Parquet or CSV."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", metavar="DIR", help="Where scores.parquet and report.html go; default: nowhere."
+    ),
+]
+Reencoded = Annotated[
+    bool,
+    typer.Option("--reencoded", help="Score again with every image in one format; twice the time."),
+]
+Leaks = Annotated[
+    str,
+    typer.Option("--leaks", metavar="bytes|full|none", help="How to look for images learnt from."),
+]
+TrainedOn = Annotated[
+    Path | None,
+    typer.Option("--trained-on", metavar="DIR", help="What it learnt from, if not recorded."),
+]
+LeakWorkers = Annotated[
+    int | None,
+    typer.Option("--workers", metavar="N", help="Processes of --leaks full; default: per core."),
 ]
 Draws = Annotated[int, typer.Option("--draws", min=100, metavar="N", help="Bootstrap draws.")]
 DrawSeed = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Of the draws.")]
@@ -15,54 +46,21 @@ Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders 
 
 
 def add_to(app: typer.Typer) -> None:
-    """Put the verbs on `app`."""
-    for verb in (evaluate, calibrate, compare, matrix):
+    """Put the verbs of this file on the command line."""
+    for verb in (evaluate, calibrate, compare, matrix, predict):
         app.command()(verb)
 
 
 def evaluate(
-    places: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="[CKPT] DIR", help="A checkpoint or run (not with --scores), and the images."
-        ),
-    ],
-    scores: Annotated[
-        Path | None,
-        typer.Option("--scores", metavar="FILE", help="Another detector's: Parquet or CSV."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            metavar="DIR",
-            help="Where scores.parquet and report.html go; default: nowhere.",
-        ),
-    ] = None,
-    reencoded: Annotated[
-        bool,
-        typer.Option(
-            "--reencoded", help="Score again with every image in one format; twice the time."
-        ),
-    ] = False,
-    leaks: Annotated[
-        str,
-        typer.Option(
-            "--leaks", metavar="bytes|full|none", help="How to look for images learnt from."
-        ),
-    ] = "bytes",
-    trained_on: Annotated[
-        Path | None,
-        typer.Option("--trained-on", metavar="DIR", help="What it learnt from, if not recorded."),
-    ] = None,
+    places: Places,
+    scores: Scores = None,
+    out: Out = None,
+    reencoded: Reencoded = False,
+    leaks: Leaks = "bytes",
+    trained_on: TrainedOn = None,
     draws: Draws = 1000,
     seed: DrawSeed = 0,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers", metavar="N", help="Processes of --leaks full; default: per core."
-        ),
-    ] = None,
+    workers: LeakWorkers = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -72,7 +70,6 @@ def evaluate(
     """
     from pipelines import detect
     from pipelines import evaluation as verb
-    from pipelines.cli import show, working
     from pipelines.engines import open_engine
 
     root = verb.one_folder(places, scores)
@@ -92,12 +89,8 @@ def evaluate(
 
 
 def calibrate(
-    checkpoint: Annotated[
-        Path, typer.Argument(metavar="CKPT", help="A checkpoint file or a run folder.")
-    ],
-    directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A folder with 0_real and 1_fake leaves.")
-    ],
+    checkpoint: Checkpoint,
+    directory: Folder,
     rates: Annotated[
         list[float] | None,
         typer.Option(
@@ -115,7 +108,6 @@ def calibrate(
     """
     from pipelines import detect
     from pipelines import evaluation as verb
-    from pipelines.cli import show, working
 
     with working() as progress:
         result = verb.calibrate_folder(
@@ -130,7 +122,6 @@ def compare(runs: Runs, draws: Draws = 1000, seed: DrawSeed = 0, as_json: Json =
     Example: wildrf compare runs/v1 runs/v2
     """
     from pipelines import evaluation as verb
-    from pipelines.cli import show
 
     result = verb.compare_runs(runs, draws=draws, seed=seed)
     show(result, verb.compare_lines(result), as_json)
@@ -148,7 +139,22 @@ def matrix(
     Example: wildrf matrix runs/reddit runs/x
     """
     from pipelines import evaluation as verb
-    from pipelines.cli import show
 
     result = verb.matrix_of(runs, report)
     show(result, verb.matrix_lines(result), as_json)
+
+
+def predict(
+    checkpoint: Checkpoint, paths: Images, device: Device = None, as_json: Json = False
+) -> None:
+    """Score images; near 1 is fake, near 0 is real.
+
+    With --json, a line each: path, logit, score. A calibrated checkpoint (see wildrf calibrate) adds a
+    probability that holds as a frequency, and a verdict.
+
+    Example: wildrf predict runs/v1 photo.jpg --json
+    """
+    from pipelines import detect
+
+    rows = detect.predict_paths(detect.checkpoint_of(checkpoint), paths, device)
+    show_rows(rows, detect.predict_line, as_json)

@@ -5,17 +5,18 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.commands.options import Checkpoint, DeviceOrAuto, Images, Json
+from pipelines.commands.telling import show, working
+
 
 def add_to(app: typer.Typer) -> None:
-    """Put the verb on `app`."""
+    """Put the verb on the command line."""
     app.command()(explain)
 
 
 def explain(
-    checkpoint: Annotated[
-        Path, typer.Argument(metavar="CKPT", help="A checkpoint file or a run folder.")
-    ],
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images or folders.")],
+    checkpoint: Checkpoint,
+    paths: Images,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the pages go.")],
     own_size: Annotated[
         bool | None,
@@ -27,10 +28,8 @@ def explain(
     max_images: Annotated[
         int, typer.Option("--max-images", metavar="N", min=1, help="At most so many pictures.")
     ] = 24,
-    device: Annotated[
-        str, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")
-    ] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    device: DeviceOrAuto = "auto",
+    as_json: Json = False,
 ) -> None:
     """Show where a detector sees fake: maps, patches, grid.
 
@@ -38,7 +37,6 @@ def explain(
 
     Example: wildrf explain runs/v1 photo.jpg --out explained
     """
-    from pipelines.cli import show, working
     from pipelines.explain import Asked, lines, run
 
     asked = Asked(checkpoint, tuple(paths), out, own_size, max_images, device)

@@ -5,19 +5,18 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.commands.options import Checkpoint, DeviceOrAuto, Folder, Json
+from pipelines.commands.telling import show, working
+
 
 def add_to(app: typer.Typer) -> None:
-    """Put the verb on `app`."""
+    """Put the verb on the command line."""
     app.command()(stress)
 
 
 def stress(
-    checkpoint: Annotated[
-        Path, typer.Argument(metavar="CKPT", help="A checkpoint file or a run folder.")
-    ],
-    directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A folder with 0_real and 1_fake leaves.")
-    ],
+    checkpoint: Checkpoint,
+    directory: Folder,
     test: Annotated[
         list[str] | None,
         typer.Option("--test", metavar="NAME", help="One test; can be repeated. Default: all."),
@@ -35,10 +34,8 @@ def stress(
         Path | None,
         typer.Option("--out", metavar="DIR", help="Default: the run folder's own `stress`."),
     ] = None,
-    device: Annotated[
-        str, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")
-    ] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    device: DeviceOrAuto = "auto",
+    as_json: Json = False,
 ) -> None:
     """Stress a detector: what it goes by, and what it withstands.
 
@@ -47,19 +44,10 @@ def stress(
 
     Example: wildrf stress runs/v1 releases/v1 --test counterfactuals --max-images 400
     """
-    from pipelines.cli import show, working
     from pipelines.stress import Asked, lines, run
 
-    asked = Asked(
-        checkpoint,
-        directory,
-        tuple(test or ()),
-        tuple(against or ()),
-        out,
-        max_images,
-        seed,
-        device,
-    )
+    tests, others = tuple(test or ()), tuple(against or ())
+    asked = Asked(checkpoint, directory, tests, others, out, max_images, seed, device)
     with working() as progress:
         result: dict[str, Any] = run(asked, progress)
     show(result, lines(result), as_json)
