@@ -13,7 +13,7 @@ padding give a patch the same logit wherever the crop begins (at 224 of 256 pixe
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -32,7 +32,7 @@ from train.checkpoint import LoadedDetector, disk_full, load_detector
 from train.config import Compute, check_recipe, choose_compute, fingerprint, preprocessing_of
 from train.data import ImageSet, Source, new_memmap
 from train.detectors import PatchDetector
-from train.engine import Clock, Progress, Silent, Step, descend, fit
+from train.engine import Clock, Progress, Silent, Step, Steps, descend, fit
 from train.loader import Epochs, augments, epochs_of
 from train.pixels import shapes_of
 from train.sampling import Cell, Indices, plan_epoch, turns
@@ -48,7 +48,7 @@ from train.training import (
     make_run,
     shown_by,
 )
-from train.transforms import Preprocessing, normalise, to_batch
+from train.transforms import Preprocessing, normalise, sent, to_batch
 
 MIX = 16
 """Images whose patches share a step. With one, the student of a 200-image set stayed at chance."""
@@ -145,7 +145,7 @@ def distill(
     compute = choose_compute(recipe.device, recipe.precision, loaded_teacher.spec)
     drawer = _drawer(loaded_teacher, epochs, grid, compute, cache or out, watch.progress)
 
-    def steps_of(step: Step, epoch: int, done: int) -> Iterator[tuple[float, int]]:
+    def steps_of(step: Step, epoch: int, done: int) -> Steps:
         return distill_one_epoch(step, drawer, epochs.cells, grid, recipe.seed, epoch, done)
 
     digest = loaded_teacher.digest
@@ -262,7 +262,7 @@ def distill_one_epoch(
     seed: int,
     epoch: int,
     done: int,
-) -> Iterator[tuple[float, int]]:
+) -> Steps:
     """One pass: as many steps as images, about as many patches in a step as one window has.
 
     The patches of a step come from `MIX` images: BatchNorm would take the patches of a single one to
@@ -279,10 +279,10 @@ def distill_one_epoch(
         patches = normalise(drawn.patches, step.preprocessing, step.compute.device)
         with step.compute.autocast():
             logits = step.detector(patches).squeeze(1)  # (patches,)
-        loss = F.mse_loss(logits.float(), drawn.goals.to(step.compute.device))
+        loss = F.mse_loss(logits.float(), sent(drawn.goals, step.compute.device))
         descend(step, loss, done + k)
         step.done.update(drawn.done)
-        yield loss.item(), 1
+        yield loss.detach(), 1
 
 
 def mixed(cells: Sequence[Cell], rng: np.random.Generator) -> Indices:
