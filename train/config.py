@@ -104,8 +104,8 @@ class Compute:
         return moved
 
     @property
-    def runs_behind(self) -> bool:
-        """Whether the host may go on while the device still computes, and should: reading a value waits."""
+    def replays(self) -> bool:
+        """Whether the device works on its own while the host goes on, and takes whole steps at once."""
         return self.device.type == "cuda"
 
 
@@ -145,9 +145,15 @@ def _device(name: str) -> torch.device:
     if (name.startswith("cuda") and not cuda) or (name == "mps" and not mps):
         raise InputError(f"device {name} is not there; expected one torch can use; use device auto")
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError:
         raise InputError(f"device {name!r} is unknown; expected auto, cpu, cuda or mps") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device {name} is not there; expected cuda:0 to cuda:{torch.cuda.device_count() - 1}; "
+            "use device auto"
+        )
+    return device
 
 
 def _has_bfloat16(device: torch.device) -> bool:

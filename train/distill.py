@@ -48,7 +48,7 @@ from train.training import (
     make_run,
     shown_by,
 )
-from train.transforms import Preprocessing, normalise, sent, to_batch
+from train.transforms import Preprocessing, normalise, to_batch
 
 MIX = 16
 """Images whose patches share a step. With one, the student of a 200-image set stayed at chance."""
@@ -273,16 +273,19 @@ def distill_one_epoch(
     rng = np.random.default_rng([seed, epoch])
     plan = mixed(cells, rng)
     turn = turns(plan.ravel()).reshape(plan.shape)
+
+    def loss_of(patches: Tensor, goals: Tensor) -> Tensor:
+        inputs = normalise(patches, step.preprocessing, step.compute.device)
+        with step.compute.autocast():
+            logits = step.detector(inputs).squeeze(1)  # (patches,)
+        return F.mse_loss(logits.float(), goals)
+
     for k in range(len(plan)):
         step.check_time()
         drawn = drawer.draw(Wanted(plan[k].tolist(), turn[k].tolist(), epoch), rng)
-        patches = normalise(drawn.patches, step.preprocessing, step.compute.device)
-        with step.compute.autocast():
-            logits = step.detector(patches).squeeze(1)  # (patches,)
-        loss = F.mse_loss(logits.float(), sent(drawn.goals, step.compute.device))
-        descend(step, loss, done + k)
+        loss = descend(step, loss_of, drawn.patches, drawn.goals, done + k)
         step.done.update(drawn.done)
-        yield loss.detach(), 1
+        yield loss, 1
 
 
 def mixed(cells: Sequence[Cell], rng: np.random.Generator) -> Indices:

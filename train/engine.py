@@ -28,6 +28,7 @@ from train.detectors import PatchDetector
 from train.detectors.patches import NORM_MOMENTUM
 from train.loader import Batch
 from train.metrics import summary
+from train.replay import Replay, Work
 from train.transforms import Preprocessing, normalise, sent
 
 logger = logging.getLogger(__name__)
@@ -136,6 +137,7 @@ class Step:
     average: "Average | None" = None
     done: Counter[str] = field(default_factory=Counter)
     statistics: "Statistics | None" = None
+    replay: Replay | None = None
 
 
 class Average:
@@ -158,7 +160,7 @@ class Average:
 
 
 class Statistics:
-    """The running statistics of a compiled detector, moved outside of it.
+    """The running statistics of a compiled or recorded detector, moved outside of it.
 
     A momentum is a constant of compiled code: one that changes each step would have it compiled anew each
     time, and given up after eight. With a momentum of 1 each BatchNorm leaves the statistics of its batch,
@@ -193,33 +195,45 @@ def _floating(detector: nn.Module) -> list[Tensor]:
 def train_one_epoch(step: Step, batches: Iterable[Batch], done: int) -> Steps:
     """One pass; yields the loss per image in nats and the images of every step, `done` steps in."""
     step.detector.train()
-    for number, batch in enumerate(batches, start=done):
-        step.check_time()
-        inputs = normalise(batch.images, step.preprocessing, step.compute.device)
-        targets = sent(torch.from_numpy(batch.targets), step.compute.device)
+
+    def loss_of(images: Tensor, targets: Tensor) -> Tensor:
+        inputs = normalise(images, step.preprocessing, step.compute.device)
         with step.compute.autocast():
             logits = step.detector(inputs).squeeze(1)  # (B,)
-        loss = F.binary_cross_entropy_with_logits(logits.float(), targets)
-        descend(step, loss, number)
+        return F.binary_cross_entropy_with_logits(logits.float(), targets)
+
+    for number, batch in enumerate(batches, start=done):
+        step.check_time()
+        loss = descend(step, loss_of, batch.images, torch.from_numpy(batch.targets), number)
         step.done.update(batch.done)
-        yield loss.detach(), len(batch.targets)
+        yield loss, len(batch.targets)
 
 
-def descend(step: Step, loss: Tensor, number: int) -> None:
-    """One optimiser step on `loss`, the outcome of step `number` (from 0).
+def descend(step: Step, loss_of: Work, images: Tensor, targets: Tensor, number: int) -> Tensor:
+    """One optimiser step, `number` (from 0), on the loss of a batch; that loss.
 
     Then moves the running mean of the weights, and sets how fast running statistics move in the next
     forward pass.
     """
-    step.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    step.optimizer.step()
+
+    def work(images: Tensor, targets: Tensor) -> Tensor:
+        step.optimizer.zero_grad(set_to_none=True)
+        loss = loss_of(images, targets)
+        loss.backward()
+        step.optimizer.step()
+        return loss.detach()
+
+    if step.replay is None:
+        loss = work(images, sent(targets, step.compute.device))
+    else:
+        loss = step.replay(work, images, targets)
     if step.statistics is not None:
         step.statistics.take_in(norm_momentum(number if step.norm_warmup else None))
     if step.average is not None:
         step.average.update(number)
     if step.statistics is None:
         set_norm_momentum(step.detector, number + 1 if step.norm_warmup else None)
+    return loss
 
 
 def norm_momentum(number: int | None) -> float:
@@ -322,10 +336,14 @@ class Run:
 
 @dataclass(slots=True)
 class Course:
-    """What a run moves: optimizer, running mean, and how many minutes the last validation took."""
+    """What a run moves: optimizer, running mean, and how many minutes the last validation took.
+
+    `replay` does the steps where a GPU can be told to repeat them.
+    """
 
     optimizer: torch.optim.Optimizer
     average: Average | None
+    replay: Replay | None
     validation: float = 0.0
 
     def judged(self, run: Run) -> PatchDetector:
@@ -355,14 +373,23 @@ def fit(run: Run) -> tuple[RunState, str]:
     return state, reason
 
 
-def _course(run: Run) -> Course:
+def make_optimizer(detector: nn.Module, compute: Compute, rate: float) -> torch.optim.Optimizer:
+    """The paper's Adam, as fast as the device has it."""
     # one kernel for all weights instead of one for each: a tenth of a step of ladeda9 at 64 x 64
-    fused = run.compute.device.type in ("cpu", "cuda")
-    optimizer = torch.optim.Adam(
-        run.detector.parameters(), lr=run.recipe.learning_rate, betas=BETAS, fused=fused
+    fused = compute.device.type in ("cpu", "cuda")
+    return torch.optim.Adam(
+        detector.parameters(), lr=rate, betas=BETAS, fused=fused, capturable=compute.replays
     )
-    decay = run.recipe.average
-    return Course(optimizer, Average(run.detector, decay) if decay else None)
+
+
+def _course(run: Run) -> Course:
+    optimizer = make_optimizer(run.detector, run.compute, run.recipe.learning_rate)
+    decay, compute = run.recipe.average, run.compute
+    return Course(
+        optimizer,
+        Average(run.detector, decay) if decay else None,
+        Replay(compute.device, optimizer) if compute.replays else None,
+    )
 
 
 def _out_of_time(run: Run, course: Course) -> bool:
@@ -386,6 +413,8 @@ def _start(run: Run, course: Course) -> RunState:
     logger.info("going on after epoch %d", state.epoch)
     run.detector.load_state_dict(state.weights)
     course.optimizer.load_state_dict(state.optimizer)
+    for group in course.optimizer.param_groups:  # it may have run on another device
+        group["capturable"] = run.compute.replays
     if course.average is not None:
         course.average.detector.load_state_dict(state.average)
     return state
@@ -455,7 +484,7 @@ def _train_pass(
     run: Run, state: RunState, course: Course, done: Counter[str]
 ) -> tuple[float, int, bool]:
     """Mean loss, images seen, and whether time ran out before the pass was over."""
-    losses = Losses(state.epoch, LAG if run.compute.runs_behind else 0)
+    losses = Losses(state.epoch, LAG if run.compute.replays else 0)
     begun, timed = run.clock(), course.validation > 0
 
     def check_time() -> None:
@@ -468,7 +497,8 @@ def _train_pass(
     step = Step(
         run.detector, course.optimizer, run.preprocessing, run.compute, run.recipe.norm_warmup,
         check_time, course.average, done,
-        Statistics(run.detector) if run.compute.compiled else None,
+        Statistics(run.detector) if run.compute.compiled or run.compute.replays else None,
+        course.replay,
     )  # fmt: skip
     if step.statistics is None:
         set_norm_momentum(run.detector, state.steps if run.recipe.norm_warmup else None)

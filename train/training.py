@@ -201,7 +201,7 @@ def train_detector(
     epochs = epochs_of(loaded.train, recipe, loaded.sources)
 
     def steps_of(step: Step, epoch: int, done: int) -> Steps:
-        pinned = step.compute.runs_behind
+        pinned = step.compute.replays
         return train_one_epoch(step, train_batches(epochs, epoch, pinned=pinned), done)
 
     shown = shown_by(epochs)

@@ -151,7 +151,7 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
 
     From memory that is not pinned a copy waits for everything the GPU has still to do.
     """
-    if device.type != "cuda":
+    if device.type != "cuda" or tensor.is_cuda:
         return tensor.to(device)
     pinned = tensor if tensor.is_pinned() else tensor.pin_memory()
     return pinned.to(device, non_blocking=True)

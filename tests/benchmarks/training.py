@@ -33,8 +33,9 @@ from schemas.labels import Split
 from schemas.policy import TrainPolicy
 from train.config import build_detector, check_recipe, choose_compute, preprocessing_of
 from train.data import Item, Keeping, find_images, load_images
-from train.engine import BETAS, LAG, Losses, Statistics, Step, train_one_epoch
+from train.engine import BETAS, LAG, Losses, Statistics, Step, make_optimizer, train_one_epoch
 from train.loader import Batch, Epochs, epochs_of, train_batches
+from train.replay import Replay
 from train.training import train_detector
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
@@ -79,10 +80,13 @@ def our_steps(batches: Iterator[Batch], recipe: TrainPolicy) -> Iterator[int]:
     prep = preprocessing_of(recipe, spec)
     compute = choose_compute(recipe.device, recipe.precision, spec, recipe.compile)
     model = compute.place(build_detector(spec, prep, recipe.pooling, recipe.seed))
-    adam = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, betas=BETAS, fused=True)
-    statistics = Statistics(model) if recipe.compile else None
-    step = Step(model, adam, prep, compute, recipe.norm_warmup, lambda: None, statistics=statistics)
-    losses = Losses(0, LAG if compute.runs_behind else 0)
+    adam = make_optimizer(model, compute, recipe.learning_rate)
+    held = Statistics(model) if recipe.compile or compute.replays else None
+    replay = Replay(compute.device, adam) if compute.replays else None
+    step = Step(
+        model, adam, prep, compute, recipe.norm_warmup, lambda: None, statistics=held, replay=replay
+    )
+    losses = Losses(0, LAG if compute.replays else 0)
     for loss, count in train_one_epoch(step, batches, 0):
         losses.add(loss, count)
         yield count
@@ -90,7 +94,7 @@ def our_steps(batches: Iterator[Batch], recipe: TrainPolicy) -> Iterator[int]:
 
 def made(epochs: Epochs, recipe: TrainPolicy) -> Iterator[Batch]:
     """Batches for ever."""
-    pinned = choose_compute(recipe.device, "float32", check_recipe(recipe)).runs_behind
+    pinned = choose_compute(recipe.device, "float32", check_recipe(recipe)).replays
     for epoch in itertools.count():
         yield from train_batches(epochs, epoch, pinned=pinned)
 
