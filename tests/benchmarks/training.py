@@ -31,7 +31,13 @@ from PIL import Image
 
 from schemas.labels import Split
 from schemas.policy import TrainPolicy
-from train.config import build_detector, check_recipe, choose_compute, preprocessing_of
+from train.config import (
+    build_detector,
+    check_recipe,
+    choose_compute,
+    preprocessing_of,
+    settle_kernels,
+)
 from train.data import Item, Keeping, find_images, load_images
 from train.engine import BETAS, LAG, Losses, Statistics, Step, make_optimizer, train_one_epoch
 from train.loader import Batch, Epochs, epochs_of, train_batches
@@ -66,11 +72,14 @@ def plain_steps(root: Path, items: list[Item], recipe: TrainPolicy) -> Iterator[
             [plain_picture(root / i.path, recipe.size, recipe.crop) for i in chosen]
         )
         labels = torch.tensor([float(i.label) for i in chosen])
+        torch.backends.cudnn.allow_tf32 = True  # as PyTorch comes
+        torch.backends.cudnn.deterministic = False
         logits = model(images.to(device))[:, 0]
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels.to(device))
         adam.zero_grad()
         loss.backward()
         adam.step()
+        settle_kernels()  # for the other loop
         yield len(chosen)
 
 
