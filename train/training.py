@@ -1,8 +1,8 @@
 """A folder in, a run folder with a trained detector out.
 
 `train_detector` may be killed at any moment and called again with the same arguments: it goes on
-after the last whole epoch and, on one CPU with one number of threads, ends with the same bytes of
-weights.
+after the last whole epoch and ends with the same bytes of weights, on one CPU with one number of threads or
+on one model of GPU. Between a CPU and a GPU, sums are added up in another order, and runs drift apart.
 """
 
 import csv
