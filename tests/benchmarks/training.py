@@ -9,8 +9,8 @@ the same first weights; rounds of both alternate, so that a machine that is busy
     python tests/benchmarks/training.py --data DIR --device cuda --apart [--compile] [--precision float32]
 
 Prints JSON: images/s of each round, and the median of the ratios within a round. With --apart also what the
-loader makes alone, and what the steps do with one batch that is there already: the smaller of the two bounds
-the whole, and whole / steps is the part of the time in which the device has work.
+loader makes alone, and what the steps of both do with one batch that is there already: the slower of loader and
+steps bounds the whole, and whole / steps is the part of the time in which the device has work.
 """
 
 import argparse
@@ -59,19 +59,26 @@ def plain_picture(path: Path, size: int, crop: int) -> torch.Tensor:
     return (pixels - MEAN) / STD
 
 
-def plain_steps(root: Path, items: list[Item], recipe: TrainPolicy) -> Iterator[int]:
-    """Train for ever; yields the images of every step."""
+def plain_batches(
+    root: Path, items: list[Item], recipe: TrainPolicy
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Images (B, 3, crop, crop) and their labels (B,), for ever."""
+    while True:
+        chosen = random.sample(items, recipe.batch)
+        pictures = [plain_picture(root / i.path, recipe.size, recipe.crop) for i in chosen]
+        yield torch.stack(pictures), torch.tensor([float(i.label) for i in chosen])
+
+
+def plain_steps(
+    batches: Iterator[tuple[torch.Tensor, torch.Tensor]], recipe: TrainPolicy
+) -> Iterator[int]:
+    """Train; yields the images of every step."""
     spec = check_recipe(recipe)
     device = choose_compute(recipe.device, "float32", spec).device
     model = build_detector(spec, preprocessing_of(recipe, spec), recipe.pooling, recipe.seed)
     model.train().to(device)
     adam = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, betas=BETAS)
-    while True:
-        chosen = random.sample(items, recipe.batch)
-        images = torch.stack(
-            [plain_picture(root / i.path, recipe.size, recipe.crop) for i in chosen]
-        )
-        labels = torch.tensor([float(i.label) for i in chosen])
+    for images, labels in batches:
         torch.backends.cudnn.allow_tf32 = True  # as PyTorch comes
         torch.backends.cudnn.deterministic = False
         logits = model(images.to(device))[:, 0]
@@ -80,7 +87,7 @@ def plain_steps(root: Path, items: list[Item], recipe: TrainPolicy) -> Iterator[
         loss.backward()
         adam.step()
         settle_kernels()  # for the other loop
-        yield len(chosen)
+        yield len(labels)
 
 
 def our_steps(batches: Iterator[Batch], recipe: TrainPolicy) -> Iterator[int]:
@@ -134,13 +141,16 @@ def compare(
         images = load_images(root, items, prep, workers=2, keeping=Keeping(Path(folder)))
     epochs = epochs_of(images, recipe)
     loops = {
-        "plain": plain_steps(root, items, recipe),
+        "plain": plain_steps(plain_batches(root, items, recipe), recipe),
         "ours": our_steps(made(epochs, recipe), recipe),
     }
     if apart:
         batches = made(epochs, recipe)
         loops["loader"] = (len(batch.targets) for batch in batches)
         loops["steps"] = our_steps(itertools.repeat(next(batches)), recipe)
+        device = choose_compute(recipe.device, "float32", check_recipe(recipe)).device
+        there = tuple(part.to(device) for part in next(plain_batches(root, items, recipe)))
+        loops["plain steps"] = plain_steps(itertools.repeat(there), recipe)
     for loop in loops.values():
         rate(loop, 3)  # the first steps choose kernels
     found = [{name: rate(loop, steps) for name, loop in loops.items()} for _ in range(rounds)]
