@@ -9,8 +9,8 @@ the same first weights; rounds of both alternate, so that a machine that is busy
     python tests/benchmarks/training.py --data DIR --device cuda --apart [--compile] [--precision float32]
 
 Prints JSON: images/s of each round, and the median of the ratios within a round. With --apart also what the
-loader makes alone, and what the steps of both do with one batch that is there already: the slower of loader and
-steps bounds the whole, and whole / steps is the part of the time in which the device has work.
+loader makes alone, and what the steps of both do with one batch that is there already: the slower of loader
+and steps bounds the whole, and whole / steps is the part of the time in which the device has work.
 """
 
 import argparse
