@@ -103,6 +103,11 @@ class Compute:
             moved.compile()  # in place: the names in the state dict stay
         return moved
 
+    @property
+    def replays(self) -> bool:
+        """Whether the device works on its own while the host goes on, and takes whole steps at once."""
+        return self.device.type == "cuda"
+
 
 def choose_compute(
     device: str, precision: str, spec: DetectorSpec, compiled: bool = False
@@ -115,9 +120,22 @@ def choose_compute(
     chosen = _device(device)
     if chosen.type == "cpu":
         keep_freed_memory()
+    if chosen.type == "cuda":
+        settle_kernels()
     if precision == "auto":
         return Compute(chosen, spec.half_precision and _has_bfloat16(chosen), compiled)
     return Compute(chosen, precision == "bfloat16", compiled)
+
+
+def settle_kernels() -> None:
+    """float32 on a GPU is float32, not TF32, and a sum is added up in the same order each time.
+
+    PyTorch lets cuDNN round the factors of a float32 convolution to 10 bits unless told not to, which moves
+    a logit in its third digit: a picture must get the score it gets on a CPU.
+    https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
 
 
 def _device(name: str) -> torch.device:
@@ -127,14 +145,20 @@ def _device(name: str) -> torch.device:
     if (name.startswith("cuda") and not cuda) or (name == "mps" and not mps):
         raise InputError(f"device {name} is not there; expected one torch can use; use device auto")
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError:
         raise InputError(f"device {name!r} is unknown; expected auto, cpu, cuda or mps") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device {name} is not there; expected cuda:0 to cuda:{torch.cuda.device_count() - 1}; "
+            "use device auto"
+        )
+    return device
 
 
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         # emulated on other processors, where it is slower than float32
         return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))

@@ -13,7 +13,7 @@ padding give a patch the same logit wherever the crop begins (at 224 of 256 pixe
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -32,7 +32,7 @@ from train.checkpoint import LoadedDetector, disk_full, load_detector
 from train.config import Compute, check_recipe, choose_compute, fingerprint, preprocessing_of
 from train.data import ImageSet, Source, new_memmap
 from train.detectors import PatchDetector
-from train.engine import Clock, Progress, Silent, Step, descend, fit
+from train.engine import Clock, Progress, Silent, Step, Steps, descend, fit
 from train.loader import Epochs, augments, epochs_of
 from train.pixels import shapes_of
 from train.sampling import Cell, Indices, plan_epoch, turns
@@ -145,7 +145,7 @@ def distill(
     compute = choose_compute(recipe.device, recipe.precision, loaded_teacher.spec)
     drawer = _drawer(loaded_teacher, epochs, grid, compute, cache or out, watch.progress)
 
-    def steps_of(step: Step, epoch: int, done: int) -> Iterator[tuple[float, int]]:
+    def steps_of(step: Step, epoch: int, done: int) -> Steps:
         return distill_one_epoch(step, drawer, epochs.cells, grid, recipe.seed, epoch, done)
 
     digest = loaded_teacher.digest
@@ -262,7 +262,7 @@ def distill_one_epoch(
     seed: int,
     epoch: int,
     done: int,
-) -> Iterator[tuple[float, int]]:
+) -> Steps:
     """One pass: as many steps as images, about as many patches in a step as one window has.
 
     The patches of a step come from `MIX` images: BatchNorm would take the patches of a single one to
@@ -273,16 +273,19 @@ def distill_one_epoch(
     rng = np.random.default_rng([seed, epoch])
     plan = mixed(cells, rng)
     turn = turns(plan.ravel()).reshape(plan.shape)
+
+    def loss_of(patches: Tensor, goals: Tensor) -> Tensor:
+        inputs = normalise(patches, step.preprocessing, step.compute.device)
+        with step.compute.autocast():
+            logits = step.detector(inputs).squeeze(1)  # (patches,)
+        return F.mse_loss(logits.float(), goals)
+
     for k in range(len(plan)):
         step.check_time()
         drawn = drawer.draw(Wanted(plan[k].tolist(), turn[k].tolist(), epoch), rng)
-        patches = normalise(drawn.patches, step.preprocessing, step.compute.device)
-        with step.compute.autocast():
-            logits = step.detector(patches).squeeze(1)  # (patches,)
-        loss = F.mse_loss(logits.float(), drawn.goals.to(step.compute.device))
-        descend(step, loss, done + k)
+        loss = descend(step, loss_of, drawn.patches, drawn.goals, done + k)
         step.done.update(drawn.done)
-        yield loss.item(), 1
+        yield loss, 1
 
 
 def mixed(cells: Sequence[Cell], rng: np.random.Generator) -> Indices:

@@ -8,7 +8,7 @@ run that is killed and started again ends with the weights of one that never was
 
 import copy
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,7 +28,8 @@ from train.detectors import PatchDetector
 from train.detectors.patches import NORM_MOMENTUM
 from train.loader import Batch
 from train.metrics import summary
-from train.transforms import Preprocessing, normalise
+from train.replay import Replay, Work
+from train.transforms import Preprocessing, normalise, sent
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,13 @@ NORM_WARMUP = 10.0
 AVERAGE_START = 10.0
 """The running mean of weights covers about the last tenth of the steps so far, until its own decay."""
 
+LAG = 4
+"""Steps a GPU may be behind the host: reading its loss after each would leave it idle until the next."""
+
 Clock = Callable[[], float]
+
+Steps = Iterator[tuple[Tensor, int]]
+"""The loss (a scalar, maybe still being computed) and the count of each step."""
 
 
 class Progress(Protocol):
@@ -129,6 +136,8 @@ class Step:
     check_time: Callable[[], None]
     average: "Average | None" = None
     done: Counter[str] = field(default_factory=Counter)
+    statistics: "Statistics | None" = None
+    replay: Replay | None = None
 
 
 class Average:
@@ -141,13 +150,40 @@ class Average:
     def __init__(self, detector: PatchDetector, decay: float) -> None:
         self.detector: PatchDetector = copy.deepcopy(detector).eval()
         self.decay = decay
+        self._mine, self._theirs = _floating(self.detector), _floating(detector)
 
     @torch.no_grad()
-    def update(self, detector: nn.Module, number: int) -> None:
+    def update(self, number: int) -> None:
         """Take in the weights after step `number` (from 0)."""
         decay = min(self.decay, (1 + number) / (AVERAGE_START + number))
-        mine = _floating(self.detector)
-        torch._foreach_lerp_(mine, _floating(detector), 1 - decay)
+        torch._foreach_lerp_(self._mine, self._theirs, 1 - decay)
+
+
+class Statistics:
+    """The running statistics of a compiled or recorded detector, moved outside of it.
+
+    A momentum is a constant of compiled code: one that changes each step would have it compiled anew each
+    time, and given up after eight. With a momentum of 1 each BatchNorm leaves the statistics of its batch,
+    which are taken in here as far as the momentum of the step says.
+    """
+
+    def __init__(self, detector: nn.Module) -> None:
+        norms = _norms(detector)
+        for norm in norms:
+            norm.momentum = 1.0
+        held = [(norm.running_mean, norm.running_var) for norm in norms]
+        self._batch = [tensor for pair in held for tensor in pair if tensor is not None]
+        self._running = [tensor.clone() for tensor in self._batch]
+
+    @torch.no_grad()
+    def take_in(self, momentum: float) -> None:
+        """Move on by what the last forward pass saw."""
+        torch._foreach_lerp_(self._running, self._batch, momentum)
+        torch._foreach_copy_(self._batch, self._running)
+
+
+def _norms(detector: nn.Module) -> list[nn.BatchNorm2d]:
+    return [module for module in detector.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
 def _floating(detector: nn.Module) -> list[Tensor]:
@@ -156,47 +192,65 @@ def _floating(detector: nn.Module) -> list[Tensor]:
     return [tensor.detach() for tensor in held if tensor.is_floating_point()]
 
 
-def train_one_epoch(step: Step, batches: Iterable[Batch], done: int) -> Iterator[tuple[float, int]]:
+def train_one_epoch(step: Step, batches: Iterable[Batch], done: int) -> Steps:
     """One pass; yields the loss per image in nats and the images of every step, `done` steps in."""
     step.detector.train()
-    for number, batch in enumerate(batches, start=done):
-        step.check_time()
-        inputs = normalise(batch.images, step.preprocessing, step.compute.device)
-        targets = torch.from_numpy(batch.targets).to(step.compute.device)
+
+    def loss_of(images: Tensor, targets: Tensor) -> Tensor:
+        inputs = normalise(images, step.preprocessing, step.compute.device)
         with step.compute.autocast():
             logits = step.detector(inputs).squeeze(1)  # (B,)
-        loss = F.binary_cross_entropy_with_logits(logits.float(), targets)
-        descend(step, loss, number)
+        return F.binary_cross_entropy_with_logits(logits.float(), targets)
+
+    for number, batch in enumerate(batches, start=done):
+        step.check_time()
+        loss = descend(step, loss_of, batch.images, torch.from_numpy(batch.targets), number)
         step.done.update(batch.done)
-        yield loss.item(), len(batch.targets)
+        yield loss, len(batch.targets)
 
 
-def descend(step: Step, loss: Tensor, number: int) -> None:
-    """One optimiser step on `loss`, the outcome of step `number` (from 0).
+def descend(step: Step, loss_of: Work, images: Tensor, targets: Tensor, number: int) -> Tensor:
+    """One optimiser step, `number` (from 0), on the loss of a batch; that loss.
 
     Then moves the running mean of the weights, and sets how fast running statistics move in the next
     forward pass.
     """
-    step.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    step.optimizer.step()
+
+    def work(images: Tensor, targets: Tensor) -> Tensor:
+        step.optimizer.zero_grad(set_to_none=True)
+        loss = loss_of(images, targets)
+        loss.backward()
+        step.optimizer.step()
+        return loss.detach()
+
+    if step.replay is None:
+        loss = work(images, sent(targets, step.compute.device))
+    else:
+        loss = step.replay(work, images, targets)
+    if step.statistics is not None:
+        step.statistics.take_in(norm_momentum(number if step.norm_warmup else None))
     if step.average is not None:
-        step.average.update(step.detector, number)
-    set_norm_momentum(step.detector, number + 1 if step.norm_warmup else None)
+        step.average.update(number)
+    if step.statistics is None:
+        set_norm_momentum(step.detector, number + 1 if step.norm_warmup else None)
+    return loss
 
 
-def set_norm_momentum(detector: nn.Module, number: int | None) -> None:
+def norm_momentum(number: int | None) -> float:
     """How far the running statistics move in step `number` (from 0); None for the paper's 0.001.
 
     At 0.001 they still hold a third of their meaningless start after 1,000 steps, so that a short
     run is judged by statistics it never had.
     """
-    momentum = NORM_MOMENTUM
-    if number is not None:
-        momentum = max(NORM_MOMENTUM, NORM_WARMUP / (number + NORM_WARMUP))
-    for module in detector.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = momentum
+    if number is None:
+        return NORM_MOMENTUM
+    return max(NORM_MOMENTUM, NORM_WARMUP / (number + NORM_WARMUP))
+
+
+def set_norm_momentum(detector: nn.Module, number: int | None) -> None:
+    """Have the BatchNorms of `detector` move by `norm_momentum(number)`."""
+    for norm in _norms(detector):
+        norm.momentum = norm_momentum(number)
 
 
 @torch.inference_mode()
@@ -269,7 +323,7 @@ class Run:
     compute: Compute
     key: str
     state_path: Path
-    steps_of: Callable[[Step, int, int], Iterator[tuple[float, int]]]
+    steps_of: Callable[[Step, int, int], Steps]
     total: int
     validate: Callable[[PatchDetector], NDArray[np.float64]]
     val_labels: NDArray[np.int64]
@@ -282,10 +336,14 @@ class Run:
 
 @dataclass(slots=True)
 class Course:
-    """What a run moves: optimizer, running mean, and how many minutes the last validation took."""
+    """What a run moves: optimizer, running mean, and how many minutes the last validation took.
+
+    `replay` does the steps where a GPU can be told to repeat them.
+    """
 
     optimizer: torch.optim.Optimizer
     average: Average | None
+    replay: Replay | None
     validation: float = 0.0
 
     def judged(self, run: Run) -> PatchDetector:
@@ -315,14 +373,23 @@ def fit(run: Run) -> tuple[RunState, str]:
     return state, reason
 
 
-def _course(run: Run) -> Course:
+def make_optimizer(detector: nn.Module, compute: Compute, rate: float) -> torch.optim.Optimizer:
+    """The paper's Adam, as fast as the device has it."""
     # one kernel for all weights instead of one for each: a tenth of a step of ladeda9 at 64 x 64
-    fused = run.compute.device.type in ("cpu", "cuda")
-    optimizer = torch.optim.Adam(
-        run.detector.parameters(), lr=run.recipe.learning_rate, betas=BETAS, fused=fused
+    fused = compute.device.type in ("cpu", "cuda")
+    return torch.optim.Adam(
+        detector.parameters(), lr=rate, betas=BETAS, fused=fused, capturable=compute.replays
     )
-    decay = run.recipe.average
-    return Course(optimizer, Average(run.detector, decay) if decay else None)
+
+
+def _course(run: Run) -> Course:
+    optimizer = make_optimizer(run.detector, run.compute, run.recipe.learning_rate)
+    decay, compute = run.recipe.average, run.compute
+    return Course(
+        optimizer,
+        Average(run.detector, decay) if decay else None,
+        Replay(compute.device, optimizer) if compute.replays else None,
+    )
 
 
 def _out_of_time(run: Run, course: Course) -> bool:
@@ -346,6 +413,8 @@ def _start(run: Run, course: Course) -> RunState:
     logger.info("going on after epoch %d", state.epoch)
     run.detector.load_state_dict(state.weights)
     course.optimizer.load_state_dict(state.optimizer)
+    for group in course.optimizer.param_groups:  # it may have run on another device
+        group["capturable"] = run.compute.replays
     if course.average is not None:
         course.average.detector.load_state_dict(state.average)
     return state
@@ -415,12 +484,12 @@ def _train_pass(
     run: Run, state: RunState, course: Course, done: Counter[str]
 ) -> tuple[float, int, bool]:
     """Mean loss, images seen, and whether time ran out before the pass was over."""
-    total, seen = 0.0, 0
+    losses = Losses(state.epoch, LAG if run.compute.replays else 0)
     begun, timed = run.clock(), course.validation > 0
 
     def check_time() -> None:
-        if not timed and seen:
-            epoch = (run.clock() - begun) / seen * run.total
+        if not timed and losses.seen:
+            epoch = (run.clock() - begun) / losses.seen * run.total
             course.validation = run.validation * epoch / 60
         if _out_of_time(run, course):
             raise OutOfTime
@@ -428,19 +497,57 @@ def _train_pass(
     step = Step(
         run.detector, course.optimizer, run.preprocessing, run.compute, run.recipe.norm_warmup,
         check_time, course.average, done,
+        Statistics(run.detector) if run.compute.compiled or run.compute.replays else None,
+        course.replay,
     )  # fmt: skip
-    set_norm_momentum(run.detector, state.steps if run.recipe.norm_warmup else None)
+    if step.statistics is None:
+        set_norm_momentum(run.detector, state.steps if run.recipe.norm_warmup else None)
     run.progress.start(_title(run, state), run.total)
     try:
         for loss, count in run.steps_of(step, state.epoch, state.steps):
-            if not np.isfinite(loss):
-                raise _diverged("the loss", state.epoch)
-            total, seen = total + loss * count, seen + count
+            losses.add(loss, count)
             state.steps += 1
             run.progress.advance(count)
     except OutOfTime:
-        return total / max(seen, 1), seen, True
-    return total / max(seen, 1), seen, False
+        return losses.mean(), losses.seen, True
+    return losses.mean(), losses.seen, False
+
+
+class Losses:
+    """The mean loss of a pass, whose last `lag` steps may still be at work."""
+
+    def __init__(self, epoch: int, lag: int) -> None:
+        self.seen = 0
+        self._epoch, self._lag = epoch, lag
+        self._total = 0.0
+        self._waiting: deque[tuple[Tensor, int]] = deque()
+
+    def add(self, loss: Tensor, count: int) -> None:
+        """One more step.
+
+        Raises:
+            InputError: if the loss of a step is no longer a finite number.
+        """
+        self.seen += count
+        self._waiting.append((loss, count))
+        self._read(self._lag)
+
+    def mean(self) -> float:
+        """Of all steps, by their counts.
+
+        Raises:
+            InputError: as `add`.
+        """
+        self._read(0)
+        return self._total / max(self.seen, 1)
+
+    def _read(self, left: int) -> None:
+        while len(self._waiting) > left:
+            loss, count = self._waiting.popleft()
+            value = loss.item()
+            if not np.isfinite(value):
+                raise _diverged("the loss", self._epoch)
+            self._total += value * count
 
 
 def _title(run: Run, state: RunState) -> str:

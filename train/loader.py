@@ -11,18 +11,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from schemas.errors import InputError
 from schemas.policy import AugmentPolicy, TrainPolicy
-from train.augment import Window, draw_window, image_rng
+from train.augment import draw_window, image_rng
 from train.data import ImageSet, Item, Source
 from train.sampling import Cell, Indices, Place, cells_of, plan_epoch, turns
-from train.transforms import to_batch
 
 AHEAD = 3
 """Batches in the making beside the one that is trained on."""
+
+TASK = 4
+"""Windows that a thread makes at a time: handing over a window costs as much as cutting it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +79,17 @@ def targets_of(items: Sequence[Item], recipe: TrainPolicy) -> NDArray[np.float32
     )
 
 
-def train_batches(epochs: Epochs, epoch: int) -> Iterator[Batch]:
-    """The batches of an epoch, in order.
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """A batch in the making: its images, room for its pixels, and who puts them there."""
+
+    chosen: Indices
+    pixels: Tensor
+    makers: tuple[Future[list[str]], ...]
+
+
+def train_batches(epochs: Epochs, epoch: int, *, pinned: bool = False) -> Iterator[Batch]:
+    """The batches of an epoch, in order; `pinned`: in memory that a GPU can fetch from by itself.
 
     A last batch of one window is left out: its own statistics would be all BatchNorm sees.
     """
@@ -85,40 +97,53 @@ def train_batches(epochs: Epochs, epoch: int) -> Iterator[Batch]:
     plan = plan_epoch(epochs.cells, len(epochs), np.random.default_rng([recipe.seed, epoch]))
     turn = turns(plan)
     starts = [k for k in range(0, len(plan), recipe.batch) if len(plan) - k > 1 or len(plan) == 1]
-    waiting: deque[tuple[Indices, list[Future[Window]]]] = deque()
+    waiting: deque[Coming] = deque()
     with ThreadPoolExecutor(recipe.workers) as pool:
         try:
             for start in starts:
                 rows = slice(start, start + recipe.batch)
-                waiting.append((plan[rows], _ordered(pool, epochs, epoch, plan[rows], turn[rows])))
+                waiting.append(_ordered(pool, epochs, epoch, plan[rows], turn[rows], pinned))
                 if len(waiting) > AHEAD:
-                    yield _gathered(epochs, *waiting.popleft())
+                    yield _gathered(epochs, waiting.popleft())
             while waiting:
-                yield _gathered(epochs, *waiting.popleft())
+                yield _gathered(epochs, waiting.popleft())
         finally:
-            for _, futures in waiting:
-                for future in futures:
-                    future.cancel()
+            for coming in waiting:
+                for maker in coming.makers:
+                    maker.cancel()
 
 
 def _ordered(
-    pool: ThreadPoolExecutor, epochs: Epochs, epoch: int, chosen: Indices, turn: Indices
-) -> list[Future[Window]]:
+    pool: ThreadPoolExecutor,
+    epochs: Epochs,
+    epoch: int,
+    chosen: Indices,
+    turn: Indices,
+    pinned: bool,
+) -> Coming:
     recipe, images = epochs.recipe, epochs.images
+    shape = (len(chosen), recipe.crop, recipe.crop, 3)
+    room = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
+    pixels = room.numpy()
 
-    def window(index: int, turn: int) -> Window:
-        rng = image_rng(recipe.seed, epoch, turn, images.digests[index])
-        return draw_window(images.pixels[index], recipe.crop, recipe.augment, rng)
+    def make(rows: range) -> list[str]:
+        done: list[str] = []
+        for row in rows:
+            index = int(chosen[row])
+            rng = image_rng(recipe.seed, epoch, int(turn[row]), images.digests[index])
+            window = draw_window(images.pixels[index], recipe.crop, recipe.augment, rng)
+            pixels[row] = window.pixels
+            done += window.done
+        return done
 
-    rows = zip(chosen.tolist(), turn.tolist(), strict=True)
-    return [pool.submit(window, index, n) for index, n in rows]
+    count = 1 if augments(recipe.augment) else TASK
+    tasks = (range(k, min(k + count, len(chosen))) for k in range(0, len(chosen), count))
+    return Coming(chosen, room, tuple(pool.submit(make, rows) for rows in tasks))
 
 
-def _gathered(epochs: Epochs, chosen: Indices, futures: Sequence[Future[Window]]) -> Batch:
-    windows = [future.result() for future in futures]
-    done = Counter(name for window in windows for name in window.done)
-    pixels = np.stack([window.pixels for window in windows])
-    return Batch(to_batch(pixels), epochs.targets[chosen], done)
+def _gathered(epochs: Epochs, coming: Coming) -> Batch:
+    done = Counter(name for maker in coming.makers for name in maker.result())
+    return Batch(coming.pixels.permute(0, 3, 1, 2), epochs.targets[coming.chosen], done)
 
 
 def augments(policy: AugmentPolicy) -> bool:

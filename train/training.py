@@ -1,15 +1,15 @@
 """A folder in, a run folder with a trained detector out.
 
 `train_detector` may be killed at any moment and called again with the same arguments: it goes on
-after the last whole epoch and, on one CPU with one number of threads, ends with the same bytes of
-weights.
+after the last whole epoch and ends with the same bytes of weights, on one CPU with one number of threads or
+on one model of GPU. Between a CPU and a GPU, sums are added up in another order, and runs drift apart.
 """
 
 import csv
 import io
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from train.engine import (
     RunState,
     Silent,
     Step,
+    Steps,
     fit,
     train_one_epoch,
 )
@@ -199,8 +200,9 @@ def train_detector(
     loaded = load_train_val(as_sources(root), keeping, recipe, prep, watch.progress)
     epochs = epochs_of(loaded.train, recipe, loaded.sources)
 
-    def steps_of(step: Step, epoch: int, done: int) -> Iterator[tuple[float, int]]:
-        return train_one_epoch(step, train_batches(epochs, epoch), done)
+    def steps_of(step: Step, epoch: int, done: int) -> Steps:
+        pinned = step.compute.replays
+        return train_one_epoch(step, train_batches(epochs, epoch, pinned=pinned), done)
 
     shown = shown_by(epochs)
     run = make_run(
@@ -230,7 +232,7 @@ def make_run(
     prep: Preprocessing,
     loaded: Loaded,
     out: Path,
-    steps_of: Callable[[Step, int, int], Iterator[tuple[float, int]]],
+    steps_of: Callable[[Step, int, int], Steps],
     total: int,
     watch: Watch,
     begun: float,

@@ -9,6 +9,7 @@ x 256, aspect ratio not kept, https://arxiv.org/abs/2406.09398.
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -140,7 +141,24 @@ def to_batch(pixels: NDArray[np.uint8]) -> Tensor:
 
 def normalise(batch: Tensor, preprocessing: Preprocessing, device: torch.device) -> Tensor:
     """(B, 3, H, W) uint8 to what a detector expects: normalised float32 on `device`."""
-    mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
-    std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
-    scaled = batch.to(device).to(torch.float32).div_(255.0)
+    mean, std = (_channels(values, device) for values in (preprocessing.mean, preprocessing.std))
+    scaled = sent(batch, device).to(torch.float32).div_(255.0)
     return scaled.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`; a GPU fetches it while the host goes on.
+
+    From memory that is not pinned a copy waits for everything the GPU has still to do.
+    """
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    pinned = tensor if tensor.is_pinned() else tensor.pin_memory()
+    return pinned.to(device, non_blocking=True)
+
+
+@lru_cache(maxsize=32)
+def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(1, 3, 1, 1) on `device`, sent there once."""
+    with torch.inference_mode(False):  # it serves training as well
+        return torch.tensor(values, device=device).view(1, -1, 1, 1)

@@ -6,11 +6,15 @@ the same first weights; rounds of both alternate, so that a machine that is busy
 
     python tests/benchmarks/training.py --data DIR [--detector ladeda9] [--crop 96] [--batch 8]
     python tests/benchmarks/training.py --data DIR --epochs 4      and the AP of float32 and of ours
+    python tests/benchmarks/training.py --data DIR --device cuda --apart [--compile] [--precision float32]
 
-Prints JSON: images/s of each round, and the median of the ratios within a round.
+Prints JSON: images/s of each round, and the median of the ratios within a round. With --apart also what the
+loader makes alone, and what the steps of both do with one batch that is there already: the slower of loader
+and steps bounds the whole, and whole / steps is the part of the time in which the device has work.
 """
 
 import argparse
+import itertools
 import json
 import random
 import statistics
@@ -28,10 +32,17 @@ from PIL import Image
 from pipelines.detect import recipe_with
 from schemas.labels import Split
 from schemas.policy import TrainPolicy
-from train.config import build_detector, check_recipe, choose_compute, preprocessing_of
+from train.config import (
+    build_detector,
+    check_recipe,
+    choose_compute,
+    preprocessing_of,
+    settle_kernels,
+)
 from train.data import Item, Keeping, find_images, load_images
-from train.engine import BETAS, Step, train_one_epoch
-from train.loader import Epochs, epochs_of, train_batches
+from train.engine import BETAS, LAG, Losses, Statistics, Step, make_optimizer, train_one_epoch
+from train.loader import Batch, Epochs, epochs_of, train_batches
+from train.replay import Replay
 from train.training import train_detector
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
@@ -49,62 +60,107 @@ def plain_picture(path: Path, size: int, crop: int) -> torch.Tensor:
     return (pixels - MEAN) / STD
 
 
-def plain_steps(root: Path, items: list[Item], recipe: TrainPolicy) -> Iterator[int]:
-    """Train for ever; yields the images of every step."""
-    spec = check_recipe(recipe)
-    model = build_detector(spec, preprocessing_of(recipe, spec), recipe.pooling, recipe.seed)
-    model.train()
-    adam = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, betas=BETAS)
+def plain_batches(
+    root: Path, items: list[Item], recipe: TrainPolicy
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Images (B, 3, crop, crop) and their labels (B,), for ever."""
     while True:
         chosen = random.sample(items, recipe.batch)
-        images = torch.stack(
-            [plain_picture(root / i.path, recipe.size, recipe.crop) for i in chosen]
-        )
-        labels = torch.tensor([float(i.label) for i in chosen])
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(model(images)[:, 0], labels)
+        pictures = [plain_picture(root / i.path, recipe.size, recipe.crop) for i in chosen]
+        yield torch.stack(pictures), torch.tensor([float(i.label) for i in chosen])
+
+
+def plain_steps(
+    batches: Iterator[tuple[torch.Tensor, torch.Tensor]], recipe: TrainPolicy
+) -> Iterator[int]:
+    """Train; yields the images of every step."""
+    spec = check_recipe(recipe)
+    device = choose_compute(recipe.device, "float32", spec).device
+    model = build_detector(spec, preprocessing_of(recipe, spec), recipe.pooling, recipe.seed)
+    model.train().to(device)
+    adam = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, betas=BETAS)
+    for images, labels in batches:
+        torch.backends.cudnn.allow_tf32 = True  # as PyTorch comes
+        torch.backends.cudnn.deterministic = False
+        logits = model(images.to(device))[:, 0]
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels.to(device))
         adam.zero_grad()
         loss.backward()
         adam.step()
-        yield len(chosen)
+        settle_kernels()  # for the other loop
+        yield len(labels)
 
 
-def our_steps(epochs: Epochs, recipe: TrainPolicy) -> Iterator[int]:
-    """Train for ever as `wildrf train` does."""
+def our_steps(batches: Iterator[Batch], recipe: TrainPolicy) -> Iterator[int]:
+    """Train as `wildrf train` does."""
     spec = check_recipe(recipe)
     prep = preprocessing_of(recipe, spec)
-    compute = choose_compute(recipe.device, recipe.precision, spec)
+    compute = choose_compute(recipe.device, recipe.precision, spec, recipe.compile)
     model = compute.place(build_detector(spec, prep, recipe.pooling, recipe.seed))
-    adam = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, betas=BETAS, fused=True)
-    step = Step(model, adam, prep, compute, recipe.norm_warmup, lambda: None)
-    epoch = done = 0
-    while True:
-        for _, count in train_one_epoch(step, train_batches(epochs, epoch), done):
-            done += 1
-            yield count
-        epoch += 1
+    adam = make_optimizer(model, compute, recipe.learning_rate)
+    held = Statistics(model) if recipe.compile or compute.replays else None
+    replay = Replay(compute.device, adam) if compute.replays else None
+    step = Step(
+        model, adam, prep, compute, recipe.norm_warmup, lambda: None, statistics=held, replay=replay
+    )
+    losses = Losses(0, LAG if compute.replays else 0)
+    for loss, count in train_one_epoch(step, batches, 0):
+        losses.add(loss, count)
+        yield count
+
+
+def made(epochs: Epochs, recipe: TrainPolicy) -> Iterator[Batch]:
+    """Batches for ever."""
+    pinned = choose_compute(recipe.device, "float32", check_recipe(recipe)).replays
+    for epoch in itertools.count():
+        yield from train_batches(epochs, epoch, pinned=pinned)
 
 
 def rate(steps: Iterator[int], count: int) -> float:
     """Images a second over `count` steps."""
+    wait()
     begun = time.perf_counter()
     seen = sum(next(steps) for _ in range(count))
+    wait()
     return seen / (time.perf_counter() - begun)
 
 
-def compare(root: Path, recipe: TrainPolicy, rounds: int, steps: int) -> dict[str, Any]:
+def wait() -> None:
+    """Until a GPU has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def compare(
+    root: Path, recipe: TrainPolicy, rounds: int, steps: int, apart: bool
+) -> dict[str, Any]:
     """Alternate rounds of both loops."""
     random.seed(recipe.seed)
     items = [item for item in find_images(root) if item.split is Split.TRAIN]
     prep = preprocessing_of(recipe, check_recipe(recipe))
     with tempfile.TemporaryDirectory() as folder:
         images = load_images(root, items, prep, workers=2, keeping=Keeping(Path(folder)))
-    plain, ours = plain_steps(root, items, recipe), our_steps(epochs_of(images, recipe), recipe)
-    rate(plain, 2), rate(ours, 2)  # the first steps choose kernels
-    found = [{"plain": rate(plain, steps), "ours": rate(ours, steps)} for _ in range(rounds)]
+    epochs = epochs_of(images, recipe)
+    loops = {
+        "plain": plain_steps(plain_batches(root, items, recipe), recipe),
+        "ours": our_steps(made(epochs, recipe), recipe),
+    }
+    if apart:
+        batches = made(epochs, recipe)
+        loops["loader"] = (len(batch.targets) for batch in batches)
+        loops["steps"] = our_steps(itertools.repeat(next(batches)), recipe)
+        device = choose_compute(recipe.device, "float32", check_recipe(recipe)).device
+        there = tuple(part.to(device) for part in next(plain_batches(root, items, recipe)))
+        loops["plain steps"] = plain_steps(itertools.repeat(there), recipe)
+    for loop in loops.values():
+        rate(loop, 3)  # the first steps choose kernels
+    found = [{name: rate(loop, steps) for name, loop in loops.items()} for _ in range(rounds)]
     ratios = [row["ours"] / row["plain"] for row in found]
     return {
         "detector": recipe.detector, "crop": recipe.crop, "batch": recipe.batch,
+        "precision": recipe.precision, "compile": recipe.compile, "workers": recipe.workers,
         "threads": torch.get_num_threads(), "images_per_s": found,
+        "median": {name: statistics.median(row[name] for row in found) for name in loops},
         "ratio": statistics.median(ratios), "ratios": ratios,
     }  # fmt: skip
 
@@ -131,10 +187,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--epochs", type=int, help="also train that long, twice, and tell the AP")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the recipe")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--apart", action="store_true", help="also the loader and the steps alone")
     asked = parser.parse_args()
-    recipe = TrainPolicy(detector=asked.detector, crop=asked.crop, batch=asked.batch, workers=2)
+    recipe = TrainPolicy(
+        detector=asked.detector, crop=asked.crop, batch=asked.batch, workers=asked.workers,
+        device=asked.device, precision=asked.precision, compile=asked.compile,
+    )  # fmt: skip
     recipe = recipe_with(recipe, asked.set)
-    found = compare(asked.data, recipe, asked.rounds, asked.steps)
+    found = compare(asked.data, recipe, asked.rounds, asked.steps, asked.apart)
     if asked.epochs:
         found["ap"] = accuracies(asked.data, replace(recipe, epochs=asked.epochs))
     print(json.dumps(found, indent=2))

@@ -19,7 +19,7 @@ from train.checkpoint import load_detector
 from train.config import Compute, build_detector
 from train.data import Keeping, Source
 from train.detectors import find_detector
-from train.engine import Average, Plateau, set_norm_momentum
+from train.engine import Average, Losses, Plateau, Statistics, norm_momentum, set_norm_momentum
 from train.predict import score_files
 from train.training import train_detector
 from train.transforms import Preprocessing
@@ -243,9 +243,6 @@ def test_a_class_of_undecodable_files_is_refused(recipe, tmp_path, picture_set):
     ],
 )
 def test_a_recipe_that_cannot_be_used_is_named(picture_set, recipe, tmp_path, change, message):
-    if change.get("device") == "cuda:9" and torch.cuda.is_available():
-        pytest.skip("there is a CUDA device")
-
     with pytest.raises(InputError, match=message) as caught:
         train_detector(picture_set, tmp_path, dataclasses.replace(recipe, **change))
 
@@ -300,6 +297,54 @@ def test_validation_scores_are_those_of_the_checkpoint(picture_set, finished):
     rows = list(predict(out / "checkpoint.pt", [picture_set / r["path"] for r in stored]))
 
     np.testing.assert_allclose([r["logit"] for r in rows], [r["logit"] for r in stored], atol=1e-5)
+
+
+def test_statistics_moved_outside_are_those_that_batchnorm_moves_itself():
+    torch.manual_seed(0)
+    own, held = (torch.nn.Sequential(torch.nn.BatchNorm2d(3)) for _ in range(2))
+    outside = Statistics(held)
+
+    for number in range(30):
+        batch = torch.randn(4, 3, 5, 5) * (1 + number)
+        set_norm_momentum(own, number)
+        own(batch), held(batch)
+        outside.take_in(norm_momentum(number))
+
+    for name in ("running_mean", "running_var"):
+        torch.testing.assert_close(getattr(held[0], name), getattr(own[0], name))
+    assert own[0].running_var.max() > 100
+
+
+def test_a_compiled_detector_is_not_compiled_again_at_each_step(
+    picture_set, recipe, tmp_path, monkeypatch
+):
+    from torch._dynamo.utils import counters
+
+    eager = torch.nn.Module.compile  # without a C compiler: what is guarded is the same
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: eager(self, backend="eager"))
+    torch.compiler.reset()
+    counters.clear()
+
+    longer = dataclasses.replace(recipe, compile=True, epochs=5, average=0.9)
+    compiled = train_detector(picture_set, tmp_path / "a", longer)
+    plain = train_detector(picture_set, tmp_path / "b", dataclasses.replace(longer, compile=False))
+
+    assert counters["stats"]["unique_graphs"] <= 2
+    assert compiled.val["ap"] == pytest.approx(plain.val["ap"], abs=0.05)
+    for name, value in weights(tmp_path / "a").items():
+        torch.testing.assert_close(value, weights(tmp_path / "b")[name], rtol=1e-3, atol=1e-3)
+
+
+def test_a_loss_read_late_is_counted_all_the_same_and_an_infinite_one_is_still_said():
+    late, at_once = Losses(0, lag=4), Losses(0, lag=0)
+    for value, images in ((1.0, 2), (3.0, 1), (0.5, 4)):
+        late.add(torch.tensor(value), images)
+        at_once.add(torch.tensor(value), images)
+    assert late.mean() == at_once.mean() == pytest.approx(7 / 7)
+
+    late.add(torch.tensor(float("inf")), 1)
+    with pytest.raises(InputError, match="no longer a finite number"):
+        late.mean()
 
 
 EVERYTHING = {
@@ -418,7 +463,7 @@ def test_the_average_of_weights_follows_its_formula():
     for number in range(200):
         with torch.no_grad():
             detector.fc.weight.fill_(float(number))
-        average.update(detector, number)
+        average.update(number)
         decay = min(0.9, (1 + number) / (10 + number))
         want = decay * want + (1 - decay) * number
 
