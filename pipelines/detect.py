@@ -221,6 +221,7 @@ def distill_run(
         recipe,
         **STUDENT,
         epochs=TrainPolicy().epochs,
+        learning_rate=TrainPolicy().learning_rate,  # what pays for a teacher need not for a student
         crop=min(TrainPolicy().crop, recipe.size),
     )
     student = recipe_with(base, settings, **asked)
