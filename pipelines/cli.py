@@ -109,10 +109,12 @@ def main(arguments: list[str] | None = None) -> None:
     import os
     import warnings
 
+    from pipelines.interrupting import heard
+
     gc.set_threshold(GARBAGE)
     telling = bool(os.environ.get("WILDRF_TRACEBACK"))
     _open_streams()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), heard():
         if not telling:
             warnings.simplefilter("ignore")  # meant for developers of what we are built on
         try:
