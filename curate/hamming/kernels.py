@@ -61,7 +61,7 @@ def _build_ones(typing: Any, word: Any) -> Any:
     return types.uint64(types.uint64), build
 
 
-_ones = cast(Callable[[np.uint64], np.uint64], intrinsic(_build_ones))
+ones = cast(Callable[[np.uint64], np.uint64], intrinsic(_build_ones))
 """The processor's own count of the bits that are set."""
 
 
@@ -75,7 +75,7 @@ def _spread(builder: Any, word: Any) -> Any:
     return builder.shuffle_vector(first, LANES(ir.Undefined), zeros)
 
 
-def _loaded(context: Any, builder: Any, type_: Any, array: Any, at: Any) -> Any:
+def loaded(context: Any, builder: Any, type_: Any, array: Any, at: Any) -> Any:
     """REST hashes from a place on."""
     data = context.make_array(type_)(context, builder, array).data
     return builder.load(builder.bitcast(builder.gep(data, [at]), LANES.as_pointer()), align=8)
@@ -100,14 +100,14 @@ def _build_near(typing: Any, value: Any, others: Any, begin: Any, distance: Any)
     """The same for REST hashes at once, which leave one bit each."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        looked_at = _loaded(context, builder, signature.args[1], arguments[1], arguments[2])
+        looked_at = loaded(context, builder, signature.args[1], arguments[1], arguments[2])
         apart = _apart(builder, looked_at, _spread(builder, arguments[0]))
         return _within(builder, apart, arguments[3])
 
     return types.uint64(types.uint64, others, types.int64, types.uint64), build
 
 
-_near = cast(Callable[[np.uint64, Bits, Whole, np.uint64], np.uint64], intrinsic(_build_near))
+which_near = cast(Callable[[np.uint64, Bits, Whole, np.uint64], np.uint64], intrinsic(_build_near))
 """Which of REST hashes from a place on are within the distance: one bit each, the first one lowest."""
 
 
@@ -122,7 +122,7 @@ def _build_any_near(
         least = None
         for k in range(0, RUN, REST):
             at = builder.add(begin, ir.IntType(64)(k))
-            looked_at = _loaded(context, builder, signature.args[TOGETHER], others, at)
+            looked_at = loaded(context, builder, signature.args[TOGETHER], others, at)
             for value in values:
                 apart = _apart(builder, looked_at, value)
                 less = apart if least is None else builder.icmp_unsigned("<", apart, least)
@@ -181,10 +181,10 @@ def used_keys(begins: Small) -> Small:
 
 
 @compiled
-def _first_here(differ: np.uint64, masks: Bits, units: Bits) -> bool:
+def first_here(differ: np.uint64, masks: Bits, units: Bits) -> bool:
     """No earlier band met: the pair belongs to the band that is being scanned."""
     for band in range(len(masks)):  # noqa: SIM110 (a generator would not compile)
-        if _ones(differ & masks[band]) < units[band]:
+        if ones(differ & masks[band]) < units[band]:
             return False
     return True
 
@@ -200,11 +200,11 @@ def _told(
         if not (near >> np.uint64(k)) & np.uint64(1):
             continue
         differ, other = value ^ right[0][begin + k], right[1][begin + k]
-        if not _first_here(differ, masks, units):
+        if not first_here(differ, masks, units):
             continue
         if len(sole_a) and sole_a[row] and sole_a[row] == sole_b[other]:
             continue
-        out[0][n], out[1][n], out[2][n] = row, other, _ones(differ)
+        out[0][n], out[1][n], out[2][n] = row, other, ones(differ)
         n += 1
     return n
 
@@ -287,7 +287,7 @@ def _matched(
                 near = np.uint64(0)
                 while piece < last and not near:  # no call in here: all stays in registers
                     begin = np.int64(starts[piece])
-                    near = _near(value, bits_b, begin, distance) & np.uint64(masks[piece])
+                    near = which_near(value, bits_b, begin, distance) & np.uint64(masks[piece])
                     piece += one
                 if near:
                     begin = np.int64(starts[piece - one])
@@ -304,7 +304,7 @@ def _told_of_run(
     for k in range(0, RUN, REST):
         part = (mask >> np.uint64(k)) & np.uint64((1 << REST) - 1)
         if part:
-            near = _near(left[0][i], right[0], begin + k, rules[0]) & part
+            near = which_near(left[0][i], right[0], begin + k, rules[0]) & part
             if near:
                 n = _told(i, begin + k, near, left, right, rules, out, n)
     return n
@@ -341,7 +341,7 @@ def _matched_in_runs(
 
 
 @compiled
-def _alone(
+def alone(
     key: Whole, target: Whole, own: bool, left: Table, right: Table, rules: Rules, out: Columns, n: int
 ) -> int:  # fmt: skip
     """Pairs written, once those of one bucket with another, or inside one, are too."""
@@ -350,14 +350,14 @@ def _alone(
     for i in range(a0, a1):
         for begin in range(i + 1 if own else b0, b1, REST):
             mask = (np.uint64(1) << np.uint64(min(int(b1 - begin), REST))) - np.uint64(1)
-            near = _near(left[0][i], right[0], begin, rules[0]) & mask
+            near = which_near(left[0][i], right[0], begin, rules[0]) & mask
             if near:
                 n = _told(i, begin, near, left, right, rules, out, n)
     return n
 
 
 @compiled
-def _candidates(key: Whole, target: Whole, begins_a: Small, begins_b: Small) -> Whole:
+def candidates(key: Whole, target: Whole, begins_a: Small, begins_b: Small) -> Whole:
     """How many pairs of hashes two buckets have."""
     rows = np.int64(begins_a[key + 1]) - np.int64(begins_a[key])
     return rows * (np.int64(begins_b[target + 1]) - np.int64(begins_b[target]))
@@ -388,14 +388,14 @@ def _turn(
             continue
         key = np.int64(used[at])
         target = key ^ across ^ np.int64(flips[flip])
-        size = _candidates(key, target, left[2], right[2])
+        size = candidates(key, target, left[2], right[2])
         if (s == len(skipped)) if size > heavy else (n + size > room):
             break
         if size > heavy:
             skipped[s, 0], skipped[s, 1] = key, target
             s += 1
         else:
-            n = _alone(key, target, own, left, right, rules, out, n)
+            n = alone(key, target, own, left, right, rules, out, n)
         flip += 1
         if flip == len(flips):
             at, flip = at + 1, 0
@@ -462,7 +462,7 @@ def _nearest(value: np.uint64, others: Bits, begin: int, count: int) -> np.uint6
     """The least distance to `count` others; a fixed count leaves no rest to do one by one."""
     least = np.uint64(64)
     for k in range(count):
-        least = min(least, _ones(value ^ others[np.uint64(begin + k)]))
+        least = min(least, ones(value ^ others[np.uint64(begin + k)]))
     return least
 
 
@@ -497,7 +497,7 @@ def compare(
             if stop - begin == LANE and _nearest(value, b, begin, LANE) > distance:
                 continue
             for j in range(begin, stop):
-                apart = _ones(value ^ b[j])
+                apart = ones(value ^ b[j])
                 if apart <= distance:
                     if len(sole_a) and sole_a[row] and sole_a[row] == sole_b[j]:
                         continue
@@ -518,7 +518,7 @@ def meetings(a: Bits, b: Bits, masks: Bits, units: Bits) -> NDArray[np.int64]:
         met = 0
         for value in a:
             for other in b:
-                met += _ones((value ^ other) & mask) < unit
+                met += ones((value ^ other) & mask) < unit
         found[band] = met
     return found
 

@@ -28,12 +28,12 @@ from curate.hamming.kernels import (
     Rules,
     Table,
     Whole,
-    _alone,
-    _candidates,
-    _first_here,
-    _loaded,
-    _near,
-    _ones,
+    alone,
+    candidates,
+    first_here,
+    loaded,
+    ones,
+    which_near,
 )
 
 ROOM = 1 << 10
@@ -45,7 +45,7 @@ Gathered = tuple[Bits, NDArray[np.int64], NDArray[np.int64]]
 
 def _build_copied(typing: Any, source: Any, begin: Any, target: Any, to: Any) -> Any:
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        found = _loaded(context, builder, signature.args[0], arguments[0], arguments[1])
+        found = loaded(context, builder, signature.args[0], arguments[0], arguments[1])
         data = context.make_array(signature.args[2])(context, builder, arguments[2]).data
         place = builder.bitcast(builder.gep(data, [arguments[3]]), LANES.as_pointer())
         builder.store(found, place, align=8)
@@ -103,12 +103,12 @@ def _told(
         if not (near >> np.uint64(k)) & np.uint64(1):
             continue
         differ = value ^ b[0][begin + k]
-        if not _first_here(differ, masks, units):
+        if not first_here(differ, masks, units):
             continue
         other = _row_of(begin + k, b, right)
         if len(sole_a) and sole_a[row] and sole_a[row] == sole_b[other]:
             continue
-        out[0][n], out[1][n], out[2][n] = row, other, _ones(differ)
+        out[0][n], out[1][n], out[2][n] = row, other, ones(differ)
         n += 1
     return n
 
@@ -124,13 +124,13 @@ def _joined(
     rest = (one << np.uint64(end - whole)) - one
     for place in range(first, last):
         value = values[place]
-        near = _near(value, hashes, whole, distance) & rest
+        near = which_near(value, hashes, whole, distance) & rest
         for begin in range(0, whole, REST):  # no branch in here
-            near |= _near(value, hashes, begin, distance)
+            near |= which_near(value, hashes, begin, distance)
         if not near:
             continue
         for begin in range(0, end, REST):
-            near = _near(value, hashes, begin, distance)
+            near = which_near(value, hashes, begin, distance)
             near &= rest if begin == whole else ~np.uint64(0)
             if near:
                 n = _told(place, begin, near, a, b, left, right, rules, out, n)
@@ -180,14 +180,14 @@ def _one_by_one(
         meets = highest == 0 or (one != two and not (key >> (highest - 1)) & 1)
         if meets and not (half and two > one):
             mine, other = key ^ ((1 << one) >> 1), key ^ ((1 << two) >> 1)
-            size = _candidates(mine, other, left[2], right[2])
+            size = candidates(mine, other, left[2], right[2])
             if (s == len(skipped)) if size > heavy else (n + size > len(out[0])):
                 return n, s, turn
             if size > heavy:
                 skipped[s, 0], skipped[s, 1] = mine, other
                 s += 1
             elif size:
-                n = _alone(mine, other, half and highest == 0, left, right, rules, out, n)
+                n = alone(mine, other, half and highest == 0, left, right, rules, out, n)
         turn += 1
     return n, s, -1
 
