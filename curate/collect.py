@@ -397,7 +397,7 @@ class _Keeper:
             self.tally.skipped["no tag rule"] += 1
             return None
         if post.handles:
-            found = self._unnamed(found)
+            found = self._unnamed(_with_names(found))
             if not found.media:
                 self.tally.skipped[NAMED] += 1
                 return None
@@ -577,6 +577,14 @@ def _clean_value(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     return tuple(map(_clean_value, value)) if isinstance(value, tuple) else value
+
+
+def _with_names(found: Found) -> Found:
+    """A post whose handles are text: a name that an export leaves out is nobody's."""
+    names = tuple(handle for handle in found.post.handles if isinstance(handle, str))
+    if len(names) == len(found.post.handles):
+        return found
+    return found._replace(post=found.post._replace(handles=names))
 
 
 def _plain(handle: str) -> str:

@@ -323,6 +323,19 @@ def test_addresses_and_paths_do_not_name_their_author(tmp_path):
     }
 
 
+def test_a_name_that_an_export_leaves_out_is_nobodys(tmp_path):
+    results = [
+        told("1", handles=(None, "some_one"), text="by @some_one"),
+        told("2", handles=(None,), text="b"),
+    ]
+
+    _, posts, _ = collected(tmp_path, results)
+
+    assert [post.post_id for post in posts] == ["1", "2"]
+    assert "some_one" not in posts[0].text
+    assert posts[1].text == "b"
+
+
 def test_half_a_character_is_replaced_and_a_number_that_does_not_fit_is_refused(tmp_path):
     results = [told("1", text="a\ud800b"), told("2", score=2**80), told("3", text="c"), told(None)]
 
