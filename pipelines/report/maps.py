@@ -53,8 +53,20 @@ def heat_maps(checkpoint: Path, release: Path, scores: list[dict[str, Any]]) -> 
     strengths = [np.abs(patches).ravel() for *_, patches in shown] or [np.ones(1)]
     limit = max(float(np.quantile(np.concatenate(strengths), QUANTILE)), 1e-6)
     couples = [_couple(row, why, seen, patches, loaded, limit) for row, why, seen, patches in shown]
-    pooled = "maximum" if loaded.model.pooling == "max" else "mean"
-    return Maps(couples, limit, _seen(loaded), loaded.spec.receptive_field, pooled)
+    return Maps(
+        couples,
+        limit,
+        _seen(loaded),
+        loaded.spec.receptive_field,
+        pooled_by(loaded.model.pooling),
+    )
+
+
+def pooled_by(pooling: str) -> str:
+    """What becomes of the logits of patches, in words: mean, max, or topN, the mean of the highest N %."""
+    if pooling.startswith("top"):
+        return f"mean of the highest {pooling.removeprefix('top')} % of them"
+    return {"mean": "mean of them", "max": "maximum of them"}[pooling]
 
 
 def chosen(scores: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str]]:
@@ -98,4 +110,5 @@ def _seen(loaded: "LoadedDetector") -> str:
         "native": f"the centre {side} x {side} pixels of each picture, as they are",
         "crop": f"the centre square of each picture, resized to {side} x {side}",
         "stretch": f"the whole picture, resized to {side} x {side}",
+        "whole": "the whole picture, as it is",
     }[loaded.preprocessing.fit]
