@@ -167,8 +167,15 @@ def train_lines(result: dict[str, Any]) -> list[str]:
         f"{result['epochs']} epochs in {result['seconds']:.0f} s, stopped: {result['stopped']}",
         f"validation (n={val['n']}): {_metric(val, 'acc')}, {_metric(val, 'ap')}, {_metric(val, 'auc')}",
         *(f"skipped {s['path']}: {s['reason']}" for s in result["skipped"][:10]),
+        *moved_lines(result),
         f"checkpoint: {result['checkpoint']}",
     ]
+
+
+def moved_lines(result: dict[str, Any]) -> list[str]:
+    """Where a calibration is now that was of the weights before these, if there was one."""
+    place = result["old_calibration"]
+    return [f"the old weights' calibration is now {place}; calibrate again"] if place else []
 
 
 def predict_line(row: dict[str, Any]) -> str:
@@ -315,9 +322,7 @@ def require_images(paths: list[Path]) -> None:
             raise InputError(f"{path} does not exist; expected an image or a folder of images")
 
 
-def evaluate_run(
-    checkpoint: Path, root: Path, out: Path, workspace: Workspace, *, simulated: bool = False
-) -> dict[str, Any]:
+def evaluate_run(checkpoint: Path, root: Path, out: Path, workspace: Workspace) -> dict[str, Any]:
     """A checkpoint's numbers on a release; its scores go to the catalog, so that `why` can tell them.
 
     Done before for the same checkpoint and images, it is read, not done again.
@@ -325,7 +330,7 @@ def evaluate_run(
     import pyarrow.parquet as pq
 
     place = out / "evaluation"
-    result = _evaluated(checkpoint, root, place, simulated)
+    result = _evaluated(checkpoint, root, place)
     scores = pq.read_table(place / "scores.parquet", columns=["sha256", "logit"]).to_pylist()
     model = result["checkpoint"]["sha256"]
     rows = [Score(model=model, digest=row["sha256"], logit=row["logit"]) for row in scores]
@@ -333,7 +338,7 @@ def evaluate_run(
     return result
 
 
-def _evaluated(checkpoint: Path, root: Path, place: Path, simulated: bool) -> dict[str, Any]:
+def _evaluated(checkpoint: Path, root: Path, place: Path) -> dict[str, Any]:
     """The evaluation in `place`, made there if it is not one of this checkpoint and this release."""
     from pipelines.evaluation import evaluate_folder
 
@@ -347,7 +352,7 @@ def _evaluated(checkpoint: Path, root: Path, place: Path, simulated: bool) -> di
         found: dict[str, Any] = json.loads((place / "metrics.json").read_text())
         return found
     mark.unlink(missing_ok=True)
-    result = evaluate_folder(checkpoint, root, place, None, simulated=simulated)
+    result = evaluate_folder(checkpoint, root, place, None)
     waiting = place / ".of.json"
     waiting.write_text(json.dumps(of, indent=1) + "\n")
     waiting.replace(mark)

@@ -15,6 +15,7 @@ Three answers to "how do I set the threshold", all learnt from images that are n
 A calibration is of one checkpoint: it names its SHA-256 and is refused for any other.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -221,6 +222,16 @@ def read_calibration(path: Path, checkpoint: str) -> Calibration | None:
             "again, or delete the file"
         )
     return calibration
+
+
+def set_aside(checkpoint: Path) -> Path | None:
+    """Rename a calibration that is not of the weights at `checkpoint`; its new place, if there was one."""
+    path = calibration_path(checkpoint)
+    try:
+        read_calibration(path, hashlib.sha256(checkpoint.read_bytes()).hexdigest())
+    except CheckpointError:
+        return path.replace(path.with_name(f"{path.name}.old"))
+    return None
 
 
 def probabilities(logits: Scores, calibration: Calibration | None) -> Floats:

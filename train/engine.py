@@ -407,8 +407,8 @@ def _start(run: Run, course: Course) -> RunState:
     state = RunState.load(run.state_path)
     if state.key != run.key:
         raise InputError(
-            f"{run.state_path.parent} holds another run (other data or recipe); "
-            "expected an empty folder or the same run; choose another --out"
+            f"{run.state_path.parent} holds another run (other data, recipe or version); "
+            "expected an empty folder or the same run; name another folder, or remove this one"
         )
     logger.info("going on after epoch %d", state.epoch)
     run.detector.load_state_dict(state.weights)

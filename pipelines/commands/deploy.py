@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.options import Checkpoint, Json
+from pipelines.commands.options import Checkpoint, Json, WorkspaceDir
 from pipelines.commands.telling import show
 
 
@@ -79,23 +79,27 @@ def parity(
 
 
 def cases(
+    context: typer.Context,
     checkpoint: Checkpoint,
     table: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
-            metavar="[CASES]", help="A folder with cases.csv or cases.toml, or the table."
+            metavar="[CASES]",
+            help="A folder with cases.csv or cases.toml, or the table; default: cases/.",
         ),
-    ] = Path("cases"),
+    ] = None,
+    workspace: WorkspaceDir = None,
     as_json: Json = False,
 ) -> None:
     """Look again at known images with a verdict they must get.
 
-    Exit code 1 if one gets another. `wildrf train` does this at its end.
+    Exit code 1 if one gets another. `wildrf train`, `distill` and `run` do this after each training.
 
     Example: wildrf cases runs/v1 cases/
     """
     from pipelines import cases as verb
     from pipelines import detect
 
-    result = verb.judge(detect.checkpoint_of(checkpoint), verb.table_at(table))
+    place = table or verb.place_of(workspace or context.obj)
+    result = verb.judge(detect.checkpoint_of(checkpoint), verb.table_at(place))
     show(result, verb.lines(result), as_json, passes=result["right"] == result["n"])

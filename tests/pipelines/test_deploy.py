@@ -8,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from curate.workspace import create_workspace
+from train.calibration import calibrate, write_calibration
 from train.checkpoint import pack, to_bytes, write_atomically
 from train.config import build_detector
 from train.detectors import DETECTORS
@@ -212,3 +214,52 @@ def test_a_missing_package_is_one_line_that_says_what_brings_it(
 
     assert answer.code == 2
     assert "is not installed; expected it for ONNX files; pip install 'wildrf[onnx]'" in answer.err
+
+
+def test_cases_lie_in_the_workspace_one_stands_in_or_names(
+    run_folder, pictures, wildrf, tmp_path, monkeypatch
+):
+    workspace = create_workspace(tmp_path / "set").root
+    (workspace / "cases").mkdir()
+    real = sorted((pictures / "val/0_real").iterdir())[0]
+    (workspace / "cases/cases.csv").write_text(f"path,expected\n{real},real\n")
+    (workspace / "runs").mkdir()
+
+    named = wildrf("cases", run_folder, "--workspace", workspace, "--json")
+    monkeypatch.chdir(workspace / "runs")
+    inside = wildrf("cases", run_folder, "--json")
+    monkeypatch.chdir(tmp_path)
+    outside = wildrf("cases", run_folder)
+
+    assert json.loads(named.out)["n"] == json.loads(inside.out)["n"] == 1
+    assert outside.code == 2
+    assert "cases has no cases" in outside.err
+
+
+def test_a_training_sets_a_calibration_of_other_weights_aside_and_judges_its_cases(
+    pictures, wildrf, tmp_path
+):
+    out = tmp_path / "run"
+    stale = calibrate(
+        np.repeat([0.0, 1.0], 20),
+        np.repeat([0, 1], 20),
+        checkpoint="0" * 64,
+        preprocessing="",
+        data={},
+    )
+    write_calibration(out / "checkpoint.calibration.json", stale)
+    real = sorted((pictures / "val/0_real").iterdir())[0]
+    (tmp_path / "cases.csv").write_text(f"path,expected\n{real},real\n")
+
+    answer = wildrf(
+        "train", pictures, "--detector", "tiny-ladeda", "--size", SIDE, "--crop", SIDE, "--batch", 4,
+        "--epochs", 1, "--device", "cpu", "--cases", tmp_path, "--out", out, "--json",
+    )  # fmt: skip
+
+    assert answer.code == 0, answer.err
+    result = json.loads(answer.out)
+    assert result["cases"]["n"] == 1
+    assert result["old_calibration"] == f"{out}/checkpoint.calibration.json.old"
+    assert sorted(path.name for path in out.glob("*calibration*")) == [
+        "checkpoint.calibration.json.old"
+    ]

@@ -145,7 +145,7 @@ def test_a_finished_run_can_be_extended(picture_set, recipe, tmp_path, finished)
 def test_the_folder_of_another_run_is_refused(picture_set, recipe, tmp_path):
     train_detector(picture_set, tmp_path, dataclasses.replace(recipe, epochs=1))
 
-    with pytest.raises(InputError, match=r"holds another run.*choose another --out"):
+    with pytest.raises(InputError, match=r"holds another run.*name another folder, or remove"):
         train_detector(picture_set, tmp_path, dataclasses.replace(recipe, learning_rate=1e-3))
 
 
