@@ -23,6 +23,7 @@ from schemas.records import Image
 from train.data import Item, find_images
 from train.measure import Leaks
 from train.scores import ScoredSet, find_scores, read_manifest, read_scores
+from train.simulated import is_simulated
 from train.slices import ImageFacts
 
 LEARNT_FROM = (Split.TRAIN, Split.VAL)
@@ -222,7 +223,6 @@ def evaluate_folder(
     seed: int = 0,
     engine: Engine | None = None,
     progress: Progress | None = None,
-    simulated: bool = False,
 ) -> dict[str, Any]:
     """A checkpoint's numbers on a folder; with `out`, its scores, metrics and page go there."""
     from curate.work import Serial, Silent
@@ -244,7 +244,7 @@ def evaluate_folder(
         known=Known(facts_of(root), find),
         reencoded=reencoded,
     )
-    return _with_page(result, out, checkpoint.parent, simulated)
+    return _with_page(result, out, checkpoint.parent)
 
 
 def evaluate_table(
@@ -266,7 +266,7 @@ def evaluate_table(
     find = leaks_of(root, None, looking or Looking(), engine or Serial(), progress or Silent())
     known = Known(facts_of(root), find)
     result = evaluate_scores(scores, root, out=out, draws=draws or DRAWS, seed=seed, known=known)
-    return _with_page(result, out, None, False)
+    return _with_page(result, out, None)
 
 
 def _keep_run(out: Path) -> None:
@@ -291,14 +291,12 @@ def _telling(progress: Progress) -> Callable[[int, int], None]:
     return tell
 
 
-def _with_page(
-    result: dict[str, Any], out: Path | None, run: Path | None, simulated: bool
-) -> dict[str, Any]:
+def _with_page(result: dict[str, Any], out: Path | None, run: Path | None) -> dict[str, Any]:
     if out is None:
         return {**result, "report": None}
     from pipelines.report.evaluation import write_evaluation_page
 
-    page = write_evaluation_page(result, out, run=run, simulated=simulated)
+    page = write_evaluation_page(result, out, run=run)
     return {**result, "report": str(page)}
 
 
@@ -320,7 +318,8 @@ def calibrate_folder(
         rates=rates,
         on_image=_telling(progress or Silent()),
     )
-    return {**calibration.to_dict(), "path": str(place)}
+    simulated = is_simulated(root, checkpoint)
+    return {**calibration.to_dict(), "path": str(place), "simulated": simulated}
 
 
 def compare_runs(
@@ -330,7 +329,9 @@ def compare_runs(
     from train.compare import compare
     from train.resampling import DRAWS
 
-    return compare(_named(paths, read_scores), draws=draws or DRAWS, seed=seed)
+    runs = _named(paths, read_scores)
+    simulated = any(run.context.get("simulated", False) for run in runs.values())
+    return {**compare(runs, draws=draws or DRAWS, seed=seed), "simulated": simulated}
 
 
 def _named(paths: Sequence[Path], read: Callable[[Path], Any]) -> dict[str, Any]:
@@ -347,7 +348,9 @@ def matrix_of(paths: Sequence[Path], out: Path | None) -> dict[str, Any]:
     """Runs against test platforms; with `out`, as a page too."""
     from train.compare import matrix
 
-    result = matrix(_named(paths, _judged))
+    judged = _named(paths, _judged)
+    simulated = any(found.get("simulated", False) for _, found in judged.values())
+    result = {**matrix(judged), "simulated": simulated}
     if out is None:
         return {**result, "report": None}
     from pipelines.report.evaluation import write_matrix_page

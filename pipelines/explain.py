@@ -56,6 +56,7 @@ def run(asked: Asked, progress: Progress) -> dict[str, Any]:
     from train.checkpoint import load_detector
     from train.config import choose_compute, code_versions
     from train.patches import mean_with_interval
+    from train.simulated import is_simulated
 
     loaded = load_detector(checkpoint_of(asked.checkpoint))
     compute = choose_compute(asked.device, "float32", loaded.spec)
@@ -81,6 +82,7 @@ def run(asked: Asked, progress: Progress) -> dict[str, Any]:
         "limit": limit,
         "images": rows,
         "of": len(found),
+        "simulated": is_simulated(asked.checkpoint, *asked.paths),
         "skipped": skipped,
         "smoothness": mean_with_interval(correlations),
         "patches": patches,

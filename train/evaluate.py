@@ -36,6 +36,7 @@ from train.predict import Scored, score_files
 from train.reencode import CommonFormat, rescore
 from train.resampling import DRAWS
 from train.scores import ONE_EACH, ScoredSet, find_groups, join_foreign, read_foreign
+from train.simulated import is_simulated
 from train.slices import ImageFacts
 from train.transforms import Preprocessing
 
@@ -64,6 +65,7 @@ class Evaluated:
     skipped: tuple[Skipped, ...]
     checkpoint: dict[str, Any]
     preprocessing: dict[str, Any]
+    simulated: bool
 
 
 def evaluate(
@@ -164,6 +166,7 @@ def evaluate_scores(
             "detector": f"another detector, by its scores ({foreign.meant})",
         },
         preprocessing={"source": "not known: the scores came from outside", "digest": None},
+        simulated=is_simulated(root),
     )
     return _measured(found, known, out, {"draws": draws, "seed": seed}, None, None, "")
 
@@ -211,6 +214,7 @@ def _measured(
         "data": {"digest": found.scored.digest, "n": len(found.scored)},
         "checkpoint": found.checkpoint,
         "preprocessing": found.preprocessing,
+        "simulated": found.simulated,
     }
     if out is not None:
         _write(out, result, found, parameters)
@@ -320,6 +324,7 @@ def _collect(
             "digest": loaded.preprocessing.digest,
             "source": loaded.preprocessing_source,
         },
+        simulated=is_simulated(root, checkpoint),
     )
 
 
@@ -355,6 +360,7 @@ def _write(out: Path, result: dict[str, Any], found: Evaluated, parameters: dict
     context = {
         "checkpoint": found.checkpoint,
         "preprocessing": found.preprocessing,
+        "simulated": found.simulated,
         "data": result["data"],
         "grouping": found.scored.grouping,
         "parameters": parameters,

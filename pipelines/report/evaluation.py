@@ -67,9 +67,7 @@ class Section:
     find: Callable[[Sequence[Path]], Markup | None]
 
 
-def write_evaluation_page(
-    result: Mapping[str, Any], out: Path, *, run: Path | None = None, simulated: bool = False
-) -> Path:
+def write_evaluation_page(result: Mapping[str, Any], out: Path, *, run: Path | None = None) -> Path:
     """Write report.html into `out`, beside the scores that `result` was measured on.
 
     Args:
@@ -77,14 +75,13 @@ def write_evaluation_page(
         out: the folder with scores.parquet.
         run: the folder of the run that trained the detector; its curve, stress tests and heat maps
             are shown, if it has them.
-        simulated: whether to say so.
     """
     scored = read_scores(out / "scores.parquet")
     folders = [folder for folder in (out, run) if folder is not None]
     html = page.render(
         "evaluation.html",
         title=f"Evaluation of {result['checkpoint']['detector']}",
-        simulated=simulated,
+        simulated=result.get("simulated", False),
         result=result,
         figures=_figures(result),
         warnings=[*_exposed(folders), *warnings_of(result)],
@@ -534,6 +531,7 @@ def write_matrix_page(result: Mapping[str, Any], out: Path) -> Path:
     html = page.render(
         "matrix.html",
         title="Generalisation matrix",
+        simulated=result.get("simulated", False),
         platforms=result["platforms"],
         rows=[_matrix_row(row, result["platforms"]) for row in result["rows"]],
     )

@@ -82,6 +82,7 @@ def write_explain_page(result: dict[str, Any], out: Path) -> Path:
     html = page.render(
         "explain.html",
         title="Where the detector sees fake",
+        simulated=result.get("simulated", False),
         result=result,
         images=images,
         sheet=_inline(out / "patches.png", lossless=True),

@@ -13,6 +13,7 @@ def write_stress_page(result: dict[str, Any], out: Path) -> Path:
     html = page.render(
         "stress.html",
         title=f"Stress of {result['checkpoint']['name']}",
+        simulated=result.get("simulated", False),
         checkpoint=result["checkpoint"],
         preprocessing=result["preprocessing"],
         data=result["data"],

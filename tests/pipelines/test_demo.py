@@ -10,8 +10,11 @@ from curate.catalog import Catalog
 from curate.simulated import WorldSpec
 from curate.work import Serial
 from pipelines import demo
-from pipelines.report.maps import chosen
+from pipelines.report.dedupe import measured
+from pipelines.report.demo import COPIES, PAIRS
+from pipelines.report.maps import chosen, pooled_by
 from pipelines.whole_run import STAGES
+from schemas.errors import InputError
 
 IMAGES, SEED = 60, 3
 RECIPE = """[train]
@@ -35,10 +38,17 @@ def shown(wildrf, tmp_path_factory):
     demo.make_world(root, spec, Serial(), lambda line: None)
     policy = demo.make_workspace(root, SEED).root / "wildrf.toml"
     policy.write_text(policy.read_text().partition("[train]")[0] + RECIPE)
+    (root / "cases").mkdir()
+    (root / "cases/cases.csv").write_text(f"path,expected\n{known(root)},real\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "STUDENT_EPOCHS", 1)
         patch.setattr(demo, "STUDENT_CROP", 48)
         yield root, lambda: run(wildrf, root), run(wildrf, root)
+
+
+def known(root: Path) -> Path:
+    """One picture of the world."""
+    return min(path for path in (root / "world/media").rglob("*.jpg") if path.stat().st_size > 999)
 
 
 def run(wildrf, root: Path) -> dict:
@@ -80,6 +90,74 @@ def test_every_stage_is_in_the_catalog_and_a_second_run_changes_nothing(shown):
     assert catalog.content() == before
     assert files_of(root) == media
     assert second["truth"] == result["truth"]
+
+
+def test_the_cases_of_the_workspace_are_looked_at_after_the_training(shown):
+    root, _, result = shown
+    (stage,) = (stage for stage in result["stages"] if stage["name"] == "train")
+    assert stage["cases"]["n"] == 1
+    record = json.loads((root / "runs/v1-tiny-ladeda/cases.json").read_text())
+    assert record["cases"][0]["path"] == str(known(root))
+
+
+def test_pairs_of_copies_are_called_by_what_was_done(shown):
+    root, _, _ = shown
+    html = (root / "report.html").read_text(encoding="utf-8")
+    rows = Catalog(root / "catalog.duckdb").rows(COPIES, n=PAIRS)
+    assert rows
+    assert all(measured(row) in html for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("world/mine.txt", "mine"), ("report.html", "mine"), (".gitignore", "mine"), ("a/b", "mine")],
+)
+def test_a_folder_that_holds_anything_of_the_users_is_refused_and_left_as_it_is(
+    wildrf, tmp_path, name, text
+):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(text)
+
+    answer = wildrf("demo", tmp_path, "--images", IMAGES)
+
+    assert answer.code == 2
+    assert "holds something that is no demo" in answer.err
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [tmp_path / name]
+    assert (tmp_path / name).read_text() == text
+
+
+def test_a_world_that_was_not_finished_is_built_anew(tmp_path):
+    spec = WorldSpec(seed=SEED, images=40, min_side=64, max_side=96)
+    root = tmp_path / "d"
+    (root / "world/exports").mkdir(parents=True)
+    (root / ".demo").touch()
+    (root / "world/exports/half").touch()
+
+    world = demo.make_world(root, spec, Serial(), lambda line: None)
+
+    assert (world / "truth.json").is_file()
+    assert not (world / "exports/half").exists()
+
+
+def test_a_demo_of_an_older_version_is_told_what_to_do_with(tmp_path):
+    demo.make_workspace(tmp_path, SEED)
+    policy = tmp_path / "wildrf.toml"
+    policy.write_text(re.sub("(?m)^simulated.*$", "", policy.read_text()))
+
+    with pytest.raises(InputError, match=r"older version.*name a new folder.*or remove this one"):
+        demo.make_workspace(tmp_path, SEED)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "words"),
+    [
+        ("mean", "mean of them"),
+        ("max", "maximum of them"),
+        ("top10", "mean of the highest 10 % of them"),
+    ],
+)
+def test_what_becomes_of_the_patches_is_told_in_words(pooling, words):
+    assert pooled_by(pooling) == words
 
 
 def files_of(root: Path) -> dict[str, int]:

@@ -100,7 +100,8 @@ def test_a_file_name_that_is_markup_is_shown_as_text(biased: Any, tmp_path: Path
 
 
 def test_broken_files_and_simulated_data_are_told(biased: Any, tmp_path: Path) -> None:
-    html = write_page(biased, tmp_path / "a.html", simulated=True)
+    root, rows, result = biased
+    html = write_page((root, rows, {**result, "simulated": True}), tmp_path / "a.html")
 
     assert "Simulated data." in html
     assert html.count('src="data:image/webp') == 24

@@ -24,6 +24,7 @@ from train.checkpoint import LoadedDetector, load_detector
 from train.config import Compute, choose_compute, code_versions
 from train.data import EVAL_BATCH, Skipped, find_images, quiet_decoder
 from train.evaluate import choose_test
+from train.simulated import is_simulated
 from train.stress import metrics_of
 from train.stress.plan import (
     AS_IT_IS,
@@ -137,6 +138,7 @@ def stress(
             "skipped": skipped_rows([*skipped, *broken]),
         },
         "parameters": _parameters(options, tests),
+        "simulated": is_simulated(root, checkpoint),
         "versions": code_versions(),
         "tests": {test.name: _told(test) | test.measure(scores) for test in tests},
     }
