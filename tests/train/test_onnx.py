@@ -203,6 +203,14 @@ def test_a_file_that_would_score_otherwise_is_not_written(tiny, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.parametrize("differences", [[float("nan"), 1e-9], [1e-9, float("nan"), 1e-9]])
+def test_a_logit_that_is_no_number_fails_the_check_on_whatever_picture(differences):
+    with pytest.raises(GateError, match="by up to nan; expected at most 1e-05"):
+        export.require_close(differences, 1e-5, "a.onnx")
+
+    assert export.require_close([1e-9, 2e-9], 1e-5, "a.onnx") == 2e-9
+
+
 def test_a_wrong_graph_is_caught_by_the_check(tiny):
     loaded = load_detector(tiny)
     model = export.to_model(loaded)

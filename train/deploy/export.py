@@ -14,7 +14,7 @@ logits of the unfolded detector, in float64 in torch, on pictures of many shapes
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -96,25 +96,38 @@ def export_onnx(
     loaded = load_detector(checkpoint)
     model = to_model(loaded, patch_map=patch_map)
     differences = check(loaded, model.SerializeToString(), out.name)
-    largest = max(differences)
-    if not largest <= tolerance:
-        raise GateError(
-            f"the logits of {out.name} differ from torch's by up to {largest:.2g}; expected at most "
-            f"{tolerance:g}; nothing was written"
-        )
+    largest = require_close(differences, tolerance, out.name)
     checked = {"largest_difference": largest, "pictures": len(differences), "tolerance": tolerance}
     _state(model, {"wildrf.checked": json.dumps(checked)})
     write_atomically(out, model.SerializeToString(deterministic=True))
+    return _exported(out, loaded, checked)
+
+
+def require_close(differences: Sequence[float], tolerance: float, name: str) -> float:
+    """The largest of `differences`.
+
+    Raises:
+        GateError: if it is over the tolerance, or one is no number.
+    """
+    largest = float(np.max(differences))  # which a NaN is not lost in, as it is in max()
+    if not largest <= tolerance:
+        raise GateError(
+            f"the logits of {name} differ from torch's by up to {largest:.2g}; expected at most "
+            f"{tolerance:g}; nothing was written"
+        )
+    return largest
+
+
+def _exported(out: Path, loaded: LoadedDetector, checked: dict[str, Any]) -> Exported:
+    """What lies at `out` now."""
     return Exported(
-        out,
-        load_onnx(out).digest,
-        out.stat().st_size,
-        loaded.spec.name,
-        loaded.digest,
-        loaded.preprocessing.digest,
-        largest,
-        len(differences),
-        tolerance,
+        path=out,
+        sha256=load_onnx(out).digest,
+        bytes=out.stat().st_size,
+        detector=loaded.spec.name,
+        checkpoint_sha256=loaded.digest,
+        preprocessing_digest=loaded.preprocessing.digest,
+        **checked,
     )
 
 
