@@ -271,7 +271,8 @@ def export_lines(result: dict[str, Any]) -> list[str]:
         f"{result['path']}: {result['detector']}, {result['bytes'] / 1e6:.1f} MB, "
         f"preprocessing {result['preprocessing_digest']} inside",
         f"checked on {result['pictures']} pictures: logits within {result['largest_difference']:.1e} of "
-        f"torch's (allowed {result['tolerance']:g})",
+        f"torch's in float64 (torch's own in float32: {result['torch_difference']:.1e}; allowed: "
+        f"{result['tolerance']:.2g})",
     ]
 
 
@@ -283,9 +284,7 @@ def parity_of(
 
     onnx, images = split_onnx(paths)
     require_images(images)
-    found = parity(
-        checkpoint, images, onnx=onnx, files=files, tolerance=tolerance, device=device
-    )
+    found = parity(checkpoint, images, onnx=onnx, files=files, tolerance=tolerance, device=device)
     return found.to_dict()
 
 
@@ -298,8 +297,12 @@ def parity_lines(result: dict[str, Any]) -> list[str]:
         ]
         for row in result["rows"]
     ]  # fmt: skip
-    allowed = {row["route"]: f"on {row['device']} (allowed {row['tolerance']:g})" for row in result["rows"]}
-    most = ", ".join(f"{route} {value:.1e} {allowed[route]}" for route, value in result["largest"].items())
+    allowed = {
+        row["route"]: f"on {row['device']} (allowed {row['tolerance']:g})" for row in result["rows"]
+    }
+    most = ", ".join(
+        f"{route} {value:.1e} {allowed[route]}" for route, value in result["largest"].items()
+    )
     verdict = "the same" if result["same"] else "NOT the same"
     return [
         *table(rows, ["file", "path", "on", "training", "logit", "difference", "from"]),

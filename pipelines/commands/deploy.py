@@ -22,11 +22,15 @@ def export_onnx(
         bool, typer.Option("--patch-map", help="Give the logit of every patch as well.")
     ] = False,
     tolerance: Annotated[
-        float,
+        float | None,
         typer.Option(
-            "--tolerance", metavar="T", min=0, help="How far logits may be off: T (1 + |logit|)."
+            "--tolerance",
+            metavar="T",
+            min=0,
+            help="How far logits may be off: T (1 + |logit|); default: 1e-5, or as far as torch's own in "
+            "float32.",
         ),
-    ] = 1e-5,
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a detector as one ONNX file, preprocessing inside.

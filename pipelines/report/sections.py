@@ -1,7 +1,7 @@
 """Parts of an evaluation's page that are made of what other verbs left: stress tests, heat maps.
 
-Each leaves a JSON file that names the checkpoint it is about. It is looked for in the folder of the evaluation
-and in that of the run. What is of other weights than those evaluated is left out, and the page says so.
+Each leaves a JSON file that names the checkpoint it is about, looked for in the folder of the evaluation and
+in that of the run. What is of other weights than those evaluated is left out, and the page says so.
 """
 
 import json
@@ -34,7 +34,7 @@ OTHER_WEIGHTS = (
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What a verb left: the folder, the SHA-256 of the checkpoint it is about, the content of its JSON file."""
+    """What a verb left: the folder, the SHA-256 of the checkpoint it is about, the content of its JSON."""
 
     folder: Path
     sha256: str

@@ -17,7 +17,9 @@ def write_stress_page(result: dict[str, Any], out: Path) -> Path:
 
 def stress_part(result: dict[str, Any]) -> Markup:
     """The outcome alone, one heading lower, for the page of an evaluation."""
-    part = page.render("stress.html", title="", layout="part.html", heading="h3", **_context(result))
+    part = page.render(
+        "stress.html", title="", layout="part.html", heading="h3", **_context(result)
+    )
     return Markup(part)  # noqa: S704  # escaped by the template
 
 

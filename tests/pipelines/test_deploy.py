@@ -82,9 +82,7 @@ def test_export_beyond_the_tolerance_is_exit_code_1_and_writes_nothing(
 
 
 def test_parity_is_exit_code_0_where_scores_are_the_same(exported, run_folder, pictures, wildrf):
-    answer = wildrf(
-        "parity", run_folder, exported["path"], pictures, "--device", "cpu", "--json"
-    )
+    answer = wildrf("parity", run_folder, exported["path"], pictures, "--device", "cpu", "--json")
     found = json.loads(answer.out)
     told = wildrf("parity", run_folder, pictures, "--files", "3", "--device", "cpu")
 

@@ -225,7 +225,7 @@ def test_every_stress_test_is_on_the_page_with_its_plots_and_figures(run, page):
     assert set(tests) == set(STRESSED)
     for name, found in tests.items():
         assert found["title"] in parts[name]
-        drawn = {"grid": 2, "none": 0}.get(found["figure"], 1)
+        drawn = {"grid": 2, "none": 0, "words": 0}.get(found["figure"], 1)
         assert parts[name].partition("<h2>")[0].count("<svg") == drawn, name
     assert all(row["name"] in parts["delivery"] for row in flips["rows"])
     assert f"{flips['any']['value']:.3f} [" in parts["delivery"]
@@ -264,7 +264,13 @@ def test_the_page_of_an_evaluation_is_made_anew_by_the_verbs_that_have_a_part_in
     stressed = wildrf("stress", moved, folder, "--test", "pooling", "--max-images", 8, "--json")
     between = page.read_text()
     explained = wildrf(
-        "explain", moved, folder / "test/x/1_fake", "--out", moved / "explain", "--max-images", 1
+        "explain",
+        moved,
+        folder / "test/reddit/1_fake",
+        "--out",
+        moved / "explain",
+        "--max-images",
+        1,
     )
 
     assert json.loads(stressed.out)["evaluation_report"] == str(page)

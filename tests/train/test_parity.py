@@ -100,7 +100,9 @@ def test_a_tolerance_of_nothing_is_one(tiny, picture_set):
 def test_a_logit_that_is_no_number_is_not_the_same_on_whatever_picture(place):
     off = [1e-9] * 3
     off[place] = float("nan")
-    rows = [Row(str(k), "predict", "cpu", 0.1, 0.1, value, 1e-5, None) for k, value in enumerate(off)]
+    rows = [
+        Row(str(k), "predict", "cpu", 0.1, 0.1, value, 1e-5, None) for k, value in enumerate(off)
+    ]
 
     found = judge(rows)
 

@@ -9,7 +9,7 @@ RGB at its own size), resize (8-bit), normalise, or network.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
