@@ -152,10 +152,12 @@ def checkpoint_of(path: Path) -> Path:
 
 def say_epoch(report: Any) -> str:
     """One line per epoch."""
+    from train.engine import show_loss
+
     val = report.val
     auc = "" if val.get("auc") is None else f", AUC {val['auc']:.3f}"
     return (
-        f"epoch {report.epoch}: train loss {report.loss:.4f}, val accuracy {val['acc']:.3f}"
+        f"epoch {report.epoch}: train loss {show_loss(report.loss)}, val accuracy {val['acc']:.3f}"
         f"{auc} (n={val['n']}), {report.seconds:.0f} s"
     )
 
@@ -276,36 +278,43 @@ def export_lines(result: dict[str, Any]) -> list[str]:
         f"{result['path']}: {result['detector']}, {result['bytes'] / 1e6:.1f} MB, "
         f"preprocessing {result['preprocessing_digest']} inside",
         f"checked on {result['pictures']} pictures: logits within {result['largest_difference']:.1e} of "
-        f"torch's (allowed {result['tolerance']:g})",
+        f"torch's in float64 (torch's own in float32: {result['torch_difference']:.1e}; allowed: "
+        f"{result['tolerance']:.2g})",
     ]
 
 
 def parity_of(
-    checkpoint: Path, paths: list[Path], files: int, tolerance: float | None
+    checkpoint: Path, paths: list[Path], files: int, tolerance: float | None, device: str = "auto"
 ) -> dict[str, Any]:
     """Training path, predict path and, if an ONNX file stands before the images, that."""
     from train.deploy.parity import parity, split_onnx
 
     onnx, images = split_onnx(paths)
     require_images(images)
-    return parity(checkpoint, images, onnx=onnx, files=files, tolerance=tolerance).to_dict()
+    found = parity(checkpoint, images, onnx=onnx, files=files, tolerance=tolerance, device=device)
+    return found.to_dict()
 
 
 def parity_lines(result: dict[str, Any]) -> list[str]:
     """A line per file and path, then the verdict."""
     rows = [
         [
-            row["path"], row["route"], f"{row['training']:.6f}", f"{row['logit']:.6f}",
-            f"{row['difference']:.1e}", row["step"] or "-",
+            row["path"], row["route"], row["device"], f"{row['training']:.6f}",
+            f"{row['logit']:.6f}", f"{row['difference']:.1e}", row["step"] or "-",
         ]
         for row in result["rows"]
     ]  # fmt: skip
-    most = ", ".join(f"{route} {value:.1e}" for route, value in result["largest"].items())
+    allowed = {
+        row["route"]: f"on {row['device']} (allowed {row['tolerance']:g})" for row in result["rows"]
+    }
+    most = ", ".join(
+        f"{route} {value:.1e} {allowed[route]}" for route, value in result["largest"].items()
+    )
     verdict = "the same" if result["same"] else "NOT the same"
     return [
-        *table(rows, ["file", "path", "training", "logit", "difference", "from"]),
+        *table(rows, ["file", "path", "on", "training", "logit", "difference", "from"]),
         *(f"left out {row['path']}: {row['reason']}" for row in result["skipped"]),
-        f"{verdict}: largest difference {most} (allowed {result['tolerance']:g})",
+        f"{verdict}: largest difference {most}",
     ]
 
 

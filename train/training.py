@@ -310,7 +310,9 @@ def finish(
         best_epoch=state.best_epoch,
         stopped=stopped,
         seconds=run.clock() - run.begun,
-        images_per_s=_median([row["images_per_s"] for row in state.curve]),
+        images_per_s=_median(
+            [row["images_per_s"] for row in state.curve if row["loss"] is not None]
+        ),
         skipped=loaded.skipped,
         val_source=loaded.val_source,
         images=loaded.counts,

@@ -38,8 +38,9 @@ def explain(
     Example: wildrf explain runs/v1 photo.jpg --out explained
     """
     from pipelines.explain import Asked, lines, run
+    from pipelines.report.evaluation import remade_line, with_evaluation
 
     asked = Asked(checkpoint, tuple(paths), out, own_size, max_images, device)
     with working() as progress:
-        result: dict[str, Any] = run(asked, progress)
-    show(result, lines(result), as_json)
+        result: dict[str, Any] = with_evaluation(run(asked, progress))
+    show(result, [*lines(result), *remade_line(result)], as_json)

@@ -44,10 +44,11 @@ def stress(
 
     Example: wildrf stress runs/v1 releases/v1 --test counterfactuals --max-images 400
     """
+    from pipelines.report.evaluation import remade_line, with_evaluation
     from pipelines.stress import Asked, lines, run
 
     tests, others = tuple(test or ()), tuple(against or ())
     asked = Asked(checkpoint, directory, tests, others, out, max_images, seed, device)
     with working() as progress:
-        result: dict[str, Any] = run(asked, progress)
-    show(result, lines(result), as_json)
+        result: dict[str, Any] = with_evaluation(run(asked, progress))
+    show(result, [*lines(result), *remade_line(result)], as_json)

@@ -90,7 +90,7 @@ def dot_plot(dots: Sequence[Dot], *, gate: float | None = None, label: str = "AU
 
 
 def curves(
-    series: Mapping[str, Sequence[float]],
+    series: Mapping[str, Sequence[float | None]],
     *,
     x_label: str,
     y_label: str,
@@ -98,7 +98,7 @@ def curves(
     width: float = WIDTH,
     ceiling: float | None = None,
 ) -> str:
-    """Curves over steps or epochs, one per name; missing steps are NaN.
+    """Curves over steps or epochs, one per name; missing steps are None or NaN.
 
     The values start at 0 and end at `ceiling`, if there is one. A single curve needs no legend.
     """
@@ -110,7 +110,7 @@ def curves(
             steps = range(start, start + len(values))
             axes.plot(
                 steps,
-                values,
+                np.array(values, float),
                 label=_short(name),
                 color=CYCLE[n % len(CYCLE)],
                 linestyle=("-", "--", ":")[n % 3],

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ import torch
 from PIL import Image
 
 from curate.workspace import create_workspace
+from pipelines.detect import say_epoch
 from train.calibration import calibrate, write_calibration
 from train.checkpoint import pack, to_bytes, write_atomically
 from train.config import build_detector
 from train.detectors import DETECTORS
+from train.engine import EpochReport
 from train.transforms import Preprocessing
 
 SIDE = 48
@@ -81,9 +84,9 @@ def test_export_beyond_the_tolerance_is_exit_code_1_and_writes_nothing(
 
 
 def test_parity_is_exit_code_0_where_scores_are_the_same(exported, run_folder, pictures, wildrf):
-    answer = wildrf("parity", run_folder, exported["path"], pictures, "--json")
+    answer = wildrf("parity", run_folder, exported["path"], pictures, "--device", "cpu", "--json")
     found = json.loads(answer.out)
-    told = wildrf("parity", run_folder, pictures, "--files", "3")
+    told = wildrf("parity", run_folder, pictures, "--files", "3", "--device", "cpu")
 
     assert answer.code == 0
     assert found["same"]
@@ -91,6 +94,8 @@ def test_parity_is_exit_code_0_where_scores_are_the_same(exported, run_folder, p
     assert told.code == 0
     assert told.err.splitlines()[-1].startswith("the same: largest difference predict")
     assert len(told.err.splitlines()) == 6
+    assert "on cpu (allowed 2e-05)" in told.err
+    assert {row["device"] for row in found["rows"]} == {"cpu"}
 
 
 def test_parity_beyond_the_tolerance_is_exit_code_1_and_names_the_step(
@@ -168,6 +173,14 @@ def test_cases_are_exit_code_1_where_one_gets_another_verdict(
     assert f"expected {other}, found {verdict}" in wrong.err
 
 
+def test_an_epoch_without_a_step_is_told_without_a_loss():
+    val = {"acc": 0.5, "auc": None, "n": 8}
+    report = EpochReport(2, None, 0.7, val, 1e-4, False, True, 3.0, 0.0)
+
+    assert say_epoch(report) == "epoch 2: train loss -, val accuracy 0.500 (n=8), 3 s"
+    assert "train loss 0.7000" in say_epoch(replace(report, loss=0.7))
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -181,6 +194,7 @@ def test_cases_are_exit_code_1_where_one_gets_another_verdict(
         ("parity {run} {tmp}/no.onnx {set}", "no.onnx cannot be read"),
         ("parity {run} {run}/one.onnx", "no image is named"),
         ("parity {run} {tmp}/nowhere", "nowhere does not exist"),
+        ("parity {run} {set} --device nonsense", "device 'nonsense' is unknown"),
         ("parity {tmp}/odd.pt {set}", "odd.pt cannot be read safely"),
         ("predict {tmp}/odd.onnx {set}", "odd.onnx is not a readable ONNX file"),
         ("predict {run}/one.onnx {set} --device cuda", "device cuda is not for ONNX files"),

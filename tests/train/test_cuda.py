@@ -338,7 +338,9 @@ def test_what_was_trained_on_a_gpu_is_exported_and_compared(picture_set, trained
     checkpoint, file = trained[0] / "checkpoint.pt", tmp_path / "one.onnx"
     export_onnx(checkpoint, file)
 
-    assert parity(checkpoint, [picture_set / "test"], onnx=file).same
+    compared = parity(checkpoint, [picture_set / "test"], onnx=file)
+    assert compared.same
+    assert {row.route: row.device for row in compared.rows} == {"predict": "cuda", "onnx": "cpu"}
     exported = [row["logit"] for row in predict(file, [picture_set / "test"])]
     there = [row["logit"] for row in predict(checkpoint, [picture_set / "test"], device="cuda")]
     assert close(exported, there) < TOLERANCE
