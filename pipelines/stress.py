@@ -78,10 +78,10 @@ def choose(names: Sequence[str], *, compares: bool) -> "list[StressTest]":
     return [test for test in TESTS.values() if compares or "rivals" not in test.needs]
 
 
-def default_place(checkpoint: Path) -> Path | None:
-    """The folder `stress` of the run that `checkpoint` is from; None for a file of no run."""
+def default_place(checkpoint: Path, name: str = "stress") -> Path | None:
+    """The folder `name` of the run that `checkpoint` is from; None for a file of no run."""
     folder = checkpoint.parent
-    return folder / "stress" if (folder / "config.json").is_file() else None
+    return folder / name if (folder / "config.json").is_file() else None
 
 
 def lines(result: dict[str, Any]) -> list[str]:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from schemas.errors import InputError
 from schemas.layout import MANIFEST
-from train.data import Item
+from train.data import Item, as_text
 from train.metrics import Floats
 
 SCORES_FILE = "scores.parquet"
@@ -281,7 +281,8 @@ def join_foreign(
         InputError: if an image has no score, or a score is of no image here.
     """
     digests = {item.path: digest_of(item) for item in items}
-    keys = {i.path: i.path if foreign.key == "path" else digests[i.path] for i in items}
+    by_path = foreign.key == "path"
+    keys = {i.path: as_text(i.path) if by_path else digests[i.path] for i in items}
     without = [item for item in items if keys[item.path] not in foreign.logits]
     broken = tuple((item, why) for item in without if (why := problem_of(item)) is not None)
     if len(broken) < len(without):

@@ -1,10 +1,13 @@
 """The whole demo on a small world: it finds what was planted, and its page shows it in a real browser."""
 
+import base64
+import io
 import json
 import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from curate.catalog import Catalog
 from curate.simulated import WorldSpec
@@ -12,9 +15,13 @@ from curate.work import Serial
 from pipelines import demo
 from pipelines.report.dedupe import measured
 from pipelines.report.demo import COPIES, PAIRS
-from pipelines.report.maps import chosen, pooled_by
+from pipelines.report.maps import chosen, heat_maps, pooled_by
 from pipelines.whole_run import STAGES
 from schemas.errors import InputError
+from train.checkpoint import pack, to_bytes
+from train.config import build_detector
+from train.detectors import find_detector
+from train.transforms import Preprocessing
 
 IMAGES, SEED = 60, 3
 RECIPE = """[train]
@@ -185,6 +192,32 @@ def test_maps_are_of_the_median_right_answers_and_the_surest_mistakes():
     shown = [(row["path"], why) for row, why in chosen(scores)]
     right, mistake = "a typical right answer", "its surest mistake"
     assert shown == [("a1", right), ("b1", right), ("a4", mistake), ("b4", mistake)]
+
+
+@pytest.mark.parametrize(
+    ("fit", "told"),
+    [
+        ("stretch", "the whole picture, resized"), ("crop", "the centre square"),
+        ("native", "the centre 64 x 64"), ("whole", "the whole picture, as it is"),
+    ],
+)  # fmt: skip
+def test_maps_of_every_fit_say_what_part_of_a_picture_the_detector_is_given(tmp_path, fit, told):
+    spec, prep = find_detector("tiny-ladeda"), Preprocessing(size=64, fit=fit)
+    model = build_detector(spec, prep, "mean", seed=0)
+    packed = pack(model.state_dict(), spec, prep, pooling="mean")
+    (tmp_path / "a.pt").write_bytes(to_bytes(packed))
+    Image.new("RGB", (1600, 100), "gray").save(tmp_path / "a.png")
+    row = {"path": "a.png", "platform": "x", "label": 1, "logit": 2.0}
+
+    maps = heat_maps(tmp_path / "a.pt", tmp_path, [row])
+
+    assert maps.seen.startswith(told)
+    (couple,) = maps.couples
+    seen, laid = (
+        Image.open(io.BytesIO(base64.b64decode(tile.source.split(",")[1])))
+        for tile in (couple.a, couple.b)
+    )
+    assert seen.size == laid.size == ((1024, 64) if fit == "whole" else (64, 64))
 
 
 @pytest.mark.browser

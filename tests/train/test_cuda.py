@@ -272,9 +272,9 @@ def test_an_evaluation_comes_to_the_same_on_both(picture_set, trained):
 def test_patches_are_explained_the_same_on_both(picture_set, trained, cuda):
     loaded = load_detector(trained[0] / "checkpoint.pt")
     picture = Image.open(next((picture_set / "test/reddit/1_fake").iterdir())).convert("RGB")
-    here = explain.patch_map(loaded, picture)
+    here = explain.look(loaded, picture, own_size=False).patches
 
-    there = explain.patch_map(loaded, picture, cuda)
+    there = explain.look(loaded, picture, own_size=False, compute=cuda).patches
 
     assert close(there, here) < PATCH_TOLERANCE
 

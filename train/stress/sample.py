@@ -41,7 +41,7 @@ def stratified(items: Sequence[Item], count: int | None, seed: int) -> list[Item
 
 
 def _hash(seed: int, path: str) -> bytes:
-    return hashlib.sha256(f"{seed}/{path}".encode()).digest()
+    return hashlib.sha256(f"{seed}/{path}".encode(errors="surrogateescape")).digest()
 
 
 def describe_sample(chosen: Iterable[Facts], found: Sequence[Item]) -> dict[str, Any]:
