@@ -2,7 +2,7 @@
 
     python tests/benchmarks/intervals.py [--worlds 3000] [--draws 1000] [--only 0 5]
 
-A world is a population of groups whose images share a part of their score; groups may hold both classes,
+A world is a population of groups whose images share how easy they are; groups may hold both classes,
 lie on several platforms, and be of very different size. The truth is its metric on some 200,000 images of
 each platform, and their mean. Each of `--worlds` test sets drawn from it is evaluated as `wildrf evaluate`
 does, and the share of intervals that hold the truth is printed per metric. The target is 95 % +- 2,
@@ -32,7 +32,7 @@ class World:
         groups: per class and platform, in a test set.
         size: images per group, uniform from 1 to this; where `skewed`, the number falls with its square.
         separation: of the classes, by platform.
-        shared: part of the variance that the images of a group share.
+        shared: part of the variance, how easy they are, that the images of a group share.
         both: share of the groups whose images are of both classes.
         across: share of the groups whose images lie on all platforms.
         heavy: times as many images as others have in groups of `both` and `across`.
@@ -82,8 +82,9 @@ def draw(world, rng, groups):
     platforms = np.where(spread[group], move, home[group])
     common = rng.normal(size=len(home))[group] * np.sqrt(world.shared)
     own = rng.normal(size=len(group)) * np.sqrt(1 - world.shared)
-    apart = np.array(world.separation)[platforms] * (2 * labels - 1)
-    return 1.5 * (apart + common + own), labels, platforms, group
+    sign = 2 * labels - 1
+    easy = np.array(world.separation)[platforms] + common
+    return 1.5 * (sign * easy + own), labels, platforms, group
 
 
 def scored(logits, labels, platforms, group):
