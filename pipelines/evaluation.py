@@ -21,7 +21,7 @@ from schemas.labels import Split
 from schemas.policy import Policy
 from schemas.records import Image
 from train.data import Item, find_images
-from train.measure import Leaks
+from train.measure import Leaks, told_over
 from train.scores import ScoredSet, find_scores, read_manifest, read_scores
 from train.simulated import is_simulated
 from train.slices import ImageFacts
@@ -410,12 +410,13 @@ def evaluate_lines(result: dict[str, Any]) -> list[str]:
 
 
 def _notes(result: Mapping[str, Any]) -> list[str]:
-    groups = result["groups"]
+    groups, total = result["groups"], len(result["platforms"])
     return [
         f"intervals: 95 %, {groups['n']} groups of {groups['images']} images ({groups['source']})",
-        *_gap_note("with file facts matched", result["matched"]),
-        *_gap_note("re-encoded to one format", result["rescored"]),
-        *_leak_note(result["leaks"]),
+        *_mean_notes(result["mean"], total),
+        *_gap_note("with file facts matched", result["matched"], total),
+        *_gap_note("re-encoded to one format", result["rescored"], total),
+        *_leak_note(result["leaks"], total),
         *(
             f"{row['platform']}: {number(row['fpr'])} of {row['n_real']} reals are above the threshold "
             f"that promised {row['rate']:g}: they are unlike those of the calibration"
@@ -427,30 +428,46 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _gap_note(words: str, part: Mapping[str, Any] | None) -> list[str]:
+def _mean_notes(mean: Mapping[str, Any], total: int) -> list[str]:
+    """Platforms that a mean is not over, and those that it has no interval for."""
+    few = [key for key in SHOWN if mean["n_platforms"][key] < total]
+    told = []
+    if few:
+        told.append(
+            f"mean {' and '.join(map(str.upper, few))}: over {mean['n_platforms'][few[0]]} of {total} "
+            "platforms, as the others have images of one class alone"
+        )
+    if mean["no_interval"]:
+        told.append(
+            f"no interval of the mean, as {', '.join(mean['no_interval'])} has none: the images of a "
+            "class there are one group"
+        )
+    return told
+
+
+def _gap_note(words: str, part: Mapping[str, Any] | None, total: int) -> list[str]:
     if part is None:
         return []
     if part["mean"] is None:
         return [f"{words}: the classes share too few file facts to measure anything"]
     gap = (part["gap"] or {}).get("ap")
     moved = f" ({_signed(gap)})" if gap else ""
-    return [f"{words}: AP {number(part['mean']['ap'])}{moved}"]
+    return [f"{words}: AP {number(part['mean']['ap'])}{moved}{told_over(part, total)}"]
 
 
-def _leak_note(leaks: Mapping[str, Any] | None) -> list[str]:
+def _leak_note(leaks: Mapping[str, Any] | None, total: int) -> list[str]:
     if leaks is None:
         return ["leaks: not looked for, as it is not known what the detector learnt from"]
     if not leaks["n"]:
         return [f"leaks: none by {leaks['how']}"]
-    if leaks["without"] is None:
-        return [
-            f"leaks: {leaks['n']} images are also in {leaks['against']}; nothing is left without them"
-        ]
+    words = f"leaks: {leaks['n']} images are also in {leaks['against']}"
+    without = leaks["without"]
+    if without is None:
+        return [f"{words}; nothing is left without them"]
     gap = leaks["gap"]["ap"]
     moved = f" ({_signed(gap)})" if gap else ""
-    mean = number(leaks["without"]["mean"]["ap"])
     return [
-        f"leaks: {leaks['n']} images are also in {leaks['against']}; AP without them {mean}{moved}"
+        f"{words}; AP without them {number(without['mean']['ap'])}{moved}{told_over(without, total)}"
     ]
 
 

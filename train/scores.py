@@ -9,10 +9,10 @@ column, `group`, says which images are to be drawn together, where no manifest d
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from schemas.errors import InputError
-from schemas.layout import MANIFEST
+from schemas.layout import MANIFEST, place
 from train.data import Item, as_text
 from train.metrics import Floats
 
@@ -33,7 +33,7 @@ GROUPING = ("group_id", "author", "post_id", "group")
 """Columns of a manifest or score file; images that share a value of any are drawn together."""
 
 AUTHOR, FEWEST_AUTHORS = "author", 5
-"""Fewer groups than this on a platform, and authors do not make them."""
+"""Fewer groups than this in one class of a platform, and authors do not make them there."""
 
 CLIP = 1e-15
 """A P(fake) of exactly 0 or 1 is read as this far from it: its logit is infinite."""
@@ -91,8 +91,9 @@ def find_groups(root: Path, paths: Sequence[str]) -> tuple[tuple[str | None, ...
     """The group of each image as the manifest beside the splits tells it, and what it was told by.
 
     Images that share a duplicate group, an author or a post are one group, and so are those that are
-    tied to each other through a third. Where that leaves a platform few groups, as one account's archive
-    does, authors are no groups: the interval then speaks of this account's pictures alone, which is told.
+    tied to each other through a third. Where that leaves a class of a platform few groups, as one
+    account's archive does, authors make no groups of its images: the intervals there speak of these
+    accounts' pictures alone, which is told. Elsewhere authors stay groups.
 
     Raises:
         InputError: if the manifest cannot be read.
@@ -103,18 +104,40 @@ def find_groups(root: Path, paths: Sequence[str]) -> tuple[tuple[str | None, ...
     if not known:
         return (None,) * len(paths), ONE_EACH
     told = f"manifest columns {', '.join(known)}"
-    if AUTHOR in known and len(known) > 1 and _fewest(found, tie(found, known)) < FEWEST_AUTHORS:
-        known.remove(AUTHOR)
-        told = f"manifest columns {', '.join(known)}; on some platform too few authors to be groups"
+    cells = [_cell(path) for path in paths]
+    few = _few_authors(found, cells, known)
+    if few:
+        pairs = zip(found, cells, strict=True)
+        found = [{**row, AUTHOR: None} if cell in few else row for row, cell in pairs]
+        told += f"; too few authors to be groups: {', '.join(few)}"
     return tie(found, known), told
 
 
-def _fewest(rows: Sequence[Mapping[str, Any]], groups: Sequence[str | None]) -> int:
-    """How many groups the platform with the fewest has."""
-    held: dict[str, set[str | None]] = {}
-    for row, group in zip(rows, groups, strict=True):
-        held.setdefault(str(row.get("platform") or ""), set()).add(group)
-    return min(map(len, held.values()), default=0)
+def _cell(path: str) -> str:
+    """Platform and class of an image, in words, as its folders say."""
+    placement = place(PurePosixPath(path))
+    if placement is None:
+        return "all"
+    return f"{placement.platform.split('/')[0]} {placement.label.name.lower()}".strip()
+
+
+def _few_authors(
+    rows: Sequence[Mapping[str, Any]], cells: Sequence[str], columns: Sequence[str]
+) -> list[str]:
+    """The cells in which authors leave few groups, and fewer than there are without them."""
+    if AUTHOR not in columns:
+        return []
+    found = _count_groups(cells, tie(rows, columns))
+    without = _count_groups(cells, tie(rows, [c for c in columns if c != AUTHOR]))
+    return [cell for cell in sorted(found) if found[cell] < min(FEWEST_AUTHORS, without[cell])]
+
+
+def _count_groups(cells: Sequence[str], groups: Sequence[str | None]) -> dict[str, int]:
+    """How many groups each cell has; an image without one is its own."""
+    held: dict[str, set[str | int]] = defaultdict(set)
+    for row, (cell, group) in enumerate(zip(cells, groups, strict=True)):
+        held[cell].add(row if group is None else group)
+    return {cell: len(found) for cell, found in held.items()}
 
 
 def tie(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> tuple[str | None, ...]:
@@ -173,7 +196,7 @@ def read_scores(path: Path) -> ScoredSet:
         raise InputError(f"{file} holds no image; expected the scores of a run; evaluate again")
     columns = {name: table.column(name).to_pylist() for name in table.column_names}
     _need_numbers(file, np.array(columns["logit"], dtype=np.float64), columns["path"])
-    groups = tuple(columns.get("group") or [None] * table.num_rows)
+    groups = tuple(group or None for group in columns.get("group") or [None] * table.num_rows)
     stamp = (table.schema.metadata or {}).get(b"wildrf", b"{}")
     context = json.loads(stamp)
     return ScoredSet(
@@ -196,9 +219,9 @@ def find_scores(path: Path) -> Path:
     """
     if path.is_file():
         return path
-    for place in (path / "evaluation" / SCORES_FILE, path / SCORES_FILE):
-        if place.is_file():
-            return place
+    for file in (path / "evaluation" / SCORES_FILE, path / SCORES_FILE):
+        if file.is_file():
+            return file
     raise InputError(
         f"{path} holds no {SCORES_FILE}; expected a score file, or the folder that `wildrf evaluate "
         "--out` wrote; evaluate first"
@@ -240,7 +263,7 @@ def read_foreign(file: Path) -> Foreign:
     meant = "P(fake), fake above 0.5" if probability else "logit, fake above 0"
     logits = _logits(numbers) if probability else numbers
     named = table.column("group").to_pylist() if "group" in table.column_names else ()
-    groups = {k: str(group) for k, group in zip(keys, named, strict=False) if group is not None}
+    groups = {k: str(g) for k, g in zip(keys, named, strict=False) if g not in (None, "")}
     return Foreign(key, dict(zip(keys, logits.tolist(), strict=True)), groups, f"{value}: {meant}")
 
 

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from pipelines.report import page, plots
 from pipelines.report.sections import exposed, sections_of
-from train.measure import LEAST
+from train.measure import LEAST, told_over
 from train.metrics import reliability, roc_points
 from train.scores import ONE_EACH, ScoredSet, read_scores
 
@@ -230,7 +230,7 @@ def _figures(result: Mapping[str, Any]) -> list[dict[str, str]]:
     """The mean over platforms, and how many images that is."""
     mean, groups = result["mean"], result["groups"]
     told = [
-        {"name": name, "value": show(mean[key]), "note": _note(mean["ci"][key])}
+        {"name": name, "value": show(mean[key]), "note": _note(mean, key)}
         for key, name in (("ap", "Mean AP"), ("auc", "Mean AUC"), ("acc", "Mean ACC at 0.5"))
     ]
     platforms = len(result["platforms"])
@@ -245,8 +245,11 @@ def _figures(result: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def _note(ends: Sequence[float] | None) -> str:
-    return f"95% interval {show_ends(ends)}" if ends else "no interval"
+def _note(mean: Mapping[str, Any], key: str) -> str:
+    if ends := mean["ci"][key]:
+        return f"95% interval {show_ends(ends)}"
+    without = mean["no_interval"]
+    return f"no interval: {', '.join(without)} has none" if without else "no interval"
 
 
 def _gap_table(
@@ -270,7 +273,8 @@ def _gap_table(
     changes = [
         {"name": name, "text": show_change(gap[key])} for key, name in GAPS.items() if gap.get(key)
     ]
-    return [{"title": title, "how": part["how"], "rows": rows, "changes": changes}]
+    how = part["how"] + told_over(part, len(native))
+    return [{"title": title, "how": how, "rows": rows, "changes": changes}]
 
 
 def _pair(native: Mapping[str, Any], found: Mapping[str, Any], key: str) -> dict[str, str]:
@@ -294,13 +298,15 @@ def _leak_context(result: Mapping[str, Any]) -> dict[str, Any]:
     if not leaks["n"]:
         words = f"None of the images was found in {leaks['against']} (looked for: {leaks['how']})."
         return {"words": words, "rows": [], "images": [], "more": 0}
+    without = leaks["without"]
+    over = told_over(without, len(result["platforms"])) if without else ""
     words = (
         f"{leaks['n']} of the images are also in {leaks['against']} (looked for: {leaks['how']}). "
-        "Quote the numbers without them."
+        f"Quote the numbers without them{over}."
     )
     rows = []
-    if leaks["without"] is not None:
-        for name, report in leaks["without"]["platforms"].items():
+    if without is not None:
+        for name, report in without["platforms"].items():
             pairs = [_pair(result["platforms"][name], report, key) for key in GAPS]
             rows.append({"name": name, "n": report["n"], "few": False, "pairs": pairs})
     return {

@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 import shutil
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
@@ -402,6 +403,31 @@ def test_the_platforms_that_a_detector_is_worst_on_are_drawn_and_the_others_name
         "Drawn: the 6 platforms with the lowest AUC. Without a curve: p1, p0, bare (one class only)."
     )
     assert platforms_drawn({"platforms": {"x": {"auc": 0.5}}}) == (["x"], "")
+
+
+def test_what_a_mean_leaves_out_and_who_took_its_interval_is_told():
+    from train.measure import Asked, Leaks, measure
+    from train.scores import ONE_EACH, ScoredSet
+    from train.slices import ImageFacts
+
+    labels = np.array([*[0, 1] * 60, *[1] * 40, *[0, 1] * 10])
+    paths = tuple(f"{k:03d}.jpg" for k in range(180))
+    platforms = ("a",) * 120 + ("b",) * 40 + ("c",) * 20
+    groups = (None,) * 160 + ("one account",) * 20
+    logits = np.random.default_rng(0).normal(labels)
+    scored = ScoredSet(paths, paths, platforms, labels, logits, groups, ONE_EACH, {})
+    asked = Asked(
+        facts=[ImageFacts("JPEG", 600, 400, 90)] * 180,
+        leaks=Leaks(dict.fromkeys(paths[160:], "near"), "hash", "train"),
+        draws=50,
+    )
+
+    told = "\n".join(evaluation.evaluate_lines({**measure(scored, asked), "skipped": []}))
+
+    assert "mean AP and AUC: over 2 of 3 platforms, as the others have images of one class" in told
+    assert "no interval of the mean, as c has none: the images of a class there are one" in told
+    assert re.search(r"file facts matched: AP .*, over 1 of 3 platforms, without b, c\n", told)
+    assert re.search(r"AP without them .*, over 1 of 3 platforms, without c$", told)
 
 
 def test_numbers_that_the_file_may_explain_are_warned_of():

@@ -141,15 +141,15 @@ def test_images_of_one_author_or_group_in_the_manifest_are_drawn_together(
     root = tmp_path / "set"
     shutil.copytree(picture_set / "test", root / "test")
     paths = [item.path for item in find_images(root)]
-    rows = [
-        {"path": path, "author": f"a{k // 3}", "group_id": f"g{k}", "platform": "reddit"}
+    rows = [  # the last two of the six in a folder are of one author
+        {"path": path, "author": f"a{k - (k % 6 == 5)}", "group_id": f"g{k}", "platform": "reddit"}
         for k, path in enumerate(paths)
     ]
     pq.write_table(pa.Table.from_pylist(rows), root / "manifest.parquet")
 
     found = evaluate(checkpoint, root, draws=10)
 
-    assert found["groups"]["n"] == 8
+    assert found["groups"]["n"] == 20
     assert found["groups"]["source"] == "manifest columns group_id, author"
     one = [{**row, "author": "a0"} for row in rows]
     pq.write_table(pa.Table.from_pylist(one), root / "manifest.parquet")
@@ -302,6 +302,15 @@ def test_groups_of_a_score_file_are_drawn_together(picture_set, tmp_path):
 
     assert found["groups"]["n"] == 6
     assert found["groups"]["source"] == "column group of s.csv"
+
+
+def test_an_empty_group_of_a_score_file_ties_nothing(picture_set, tmp_path):
+    rows = [{**row, "group": "g" if k < 4 else ""} for k, row in enumerate(foreign(picture_set))]
+    pacsv.write_csv(pa.Table.from_pylist(rows), tmp_path / "s.csv")
+
+    found = evaluate_scores(tmp_path / "s.csv", picture_set, draws=10)
+
+    assert found["groups"]["n"] == 1 + 20
 
 
 SPOILED = {
