@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from train.artifacts import open_run_folder, skipped_rows, write_json
+from train.artifacts import skipped_rows, write_json
 from train.checkpoint import write_atomically
 from train.config import code_versions
 from train.data import Item, Skipped
@@ -75,12 +75,11 @@ def describe_data(
 
 
 def write(out: Path, result: dict[str, Any], scores: Scores) -> None:
-    """Leave both files in `out`.
+    """Leave both files in the folder `out`.
 
     Raises:
-        InputError: if that is no folder that can be written.
+        InputError: if there is no room, or they may not be written.
     """
-    open_run_folder(out)
     write_json(out / "stress.json", result)
     told = {key: result[key] for key in ("format", "checkpoint", "preprocessing", "parameters")}
     packed = io.BytesIO()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import InputError
+from train.artifacts import open_run_folder
 from train.data import find_images
 from train.evaluate import choose_test
 from train.scores import find_groups
@@ -43,7 +44,8 @@ def stress(
 
     Raises:
         CheckpointError: if a checkpoint cannot be used.
-        InputError: if `root` lacks a class, its manifest cannot be read, or a test lacks what it needs.
+        InputError: if `root` lacks a class, its manifest cannot be read, a test lacks what it needs, or
+            `out` cannot be written.
     """
     options = options or Options()
     bench = set_up(checkpoint, against, options)
@@ -55,6 +57,8 @@ def stress(
     images, unread = survey(root, sample, workers=options.workers, groups=of_path)
     require_both(root, images)
     plan = Plan(images, bench.own.loaded.preprocessing, options.seed)
+    if out is not None:  # what cannot be written is not worth scoring
+        open_run_folder(out)
     scores, broken = score(plan, root, tests, bench, options, on_image)
     data = describe_data(root, items, scores.images, [*unread, *broken], grouping)
     result = record(bench, tests, options, data, scores)

@@ -426,3 +426,17 @@ def test_a_small_sample_of_a_set_with_few_fakes_has_some(texture_reader, tmp_pat
 
     assert found["data"]["sample"]["strata"] == {"x": {"real": 3, "fake": 1}}
     assert found["data"]["sample"]["splits"] == {"test": 4}
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_scored(
+    texture_reader, tmp_path
+):
+    (tmp_path / "file").touch()
+    done = []
+
+    with pytest.raises(InputError, match="cannot be a run folder"):
+        stress(
+            texture_reader.checkpoint, texture_reader.root, [TESTS["pooling"]],
+            out=tmp_path / "file", options=OPTIONS, on_image=lambda *n: done.append(n),
+        )  # fmt: skip
+    assert done == []
