@@ -274,17 +274,19 @@ def true_rates_above(curve: Curve, reals: float) -> float:
     return float(curve.true[0, steps - 1] / curve.true[0, -1]) if steps else 0.0
 
 
-def difference_interval(difference: float, values: Floats, groups: int) -> Interval | None:
-    """A 95 % interval of a difference of metrics from its paired draws, within [-1, 1].
+def difference_interval(
+    difference: float, values: Floats, groups: int, confidence: float = CONFIDENCE
+) -> Interval | None:
+    """The interval of a difference of metrics from its paired draws, within [-1, 1].
 
     Where every draw agrees, it reaches as far as no failure in `groups` trials can tell.
     """
     known = values[~np.isnan(values)]
     if groups < 2 or 2 * len(known) < len(values) or np.isnan(difference):
         return None
-    wide = _reach(groups) * float(known.std(ddof=1))
+    wide = reach(groups, confidence) * float(known.std(ddof=1))
     if wide < 1e-12:
-        wide = 1 - TAIL ** (1 / groups)
+        wide = 1 - ((1 - confidence) / 2) ** (1 / groups)
     return max(-1.0, difference - wide), min(1.0, difference + wide)
 
 
@@ -332,4 +334,10 @@ def _reach(groups: int) -> float:
 
     The draws of m groups spread by (m - 1) / m too little, and their spread is itself an estimate.
     """
-    return float(student.ppf(1 - TAIL, groups - 1)) * math.sqrt(groups / (groups - 1))
+    return reach(groups, CONFIDENCE)
+
+
+def reach(groups: int, confidence: float) -> float:
+    """Standard errors on either side of an interval of `confidence` from the draws of `groups`, 2 or more."""
+    quantile = student.ppf((1 + confidence) / 2, groups - 1)
+    return float(quantile) * math.sqrt(groups / (groups - 1))

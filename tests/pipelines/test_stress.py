@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.report.stress import verdict
 from schemas.policy import TrainPolicy
 from train.stress import TESTS
+from train.stress.counterfactuals import sentences
 from train.training import train_detector
 
 HOSTILE = "<img src=x onerror=alert(1)>&\"'.jpg"
@@ -367,3 +369,65 @@ def test_the_pages_fit_the_window_and_every_picture_on_them_shows(
     assert view.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
     assert troubles == []
     view.close()
+
+
+@pytest.mark.parametrize("outcome", ["fragile", "unclear", "no skill"])
+def test_the_word_of_the_page_and_the_words_of_the_verdict_say_the_same(outcome):
+    drops = {"exchanged": {"value": 0.25, "low": 0.04, "high": 0.45}}
+    factors = [
+        {"name": name, "outcome": told, "drops": drops}
+        for name, told in (("coding", outcome), ("size", "holds"))
+    ]
+    words = " ".join(sentences(factors, {}))
+
+    page = verdict({"factors": factors, "exposed": False, "verdict": words})
+
+    assert page["word"] == "Not proven"
+    assert words.startswith("Not proven")
+    assert "changes little" not in words
+
+
+def test_a_seed_below_zero_is_refused_before_anything_is_scored(wildrf, known):
+    answer = wildrf("stress", known / "run", known / "set", "--seed", -1)
+
+    assert answer.code == 2
+    assert "--seed" in answer.err
+    assert len(answer.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("verb", ["stress", "capture"])
+def test_every_line_of_the_help_text_begins_where_the_others_do(wildrf, verb):
+    answer = wildrf(verb, "--help")
+
+    text = (answer.out + answer.err).split("Options")[0].split("Arguments")[0]
+    lines = [line for line in text.splitlines() if line.strip() and "Usage" not in line]
+    assert len({len(line) - len(line.lstrip()) for line in lines}) == 1, text
+
+
+def test_several_platforms_are_told_apart_and_in_the_mean_on_page_and_terminal(
+    wildrf, known, tmp_path
+):
+    root, rng = tmp_path / "set", np.random.default_rng(3)
+    for platform in ("reddit", "x"):
+        for leaf, quality in (("0_real", 95), ("1_fake", 40)):
+            (root / "test" / platform / leaf).mkdir(parents=True)
+            for k in range(4):
+                save(root / "test" / platform / leaf / f"{k}.jpg", rng, quality)
+
+    answer = wildrf(
+        "stress", known / "run", root, "--test", "delivery", "--test", "jpeg-fakes", "--out",
+        tmp_path / "out",
+    )  # fmt: skip
+
+    assert answer.code == 0, answer.err
+    assert "AUC, mean of 2 platforms" in answer.err
+    assert "16 of 16 images (16 of test;" in answer.err
+    record = json.loads((tmp_path / "out/stress.json").read_text())
+    row = record["tests"]["jpeg-fakes"]["rows"][0]
+    assert {p: part["n"] for p, part in row["platforms"].items()} == {"reddit": 8, "x": 8}
+    flips = record["tests"]["delivery"]["rows"][0]
+    rates = [flips["platforms"][p]["flip_rate"]["value"] for p in ("reddit", "x")]
+    assert flips["mean"]["flip_rate"]["value"] == pytest.approx(np.mean(rates))
+    html = (tmp_path / "out/stress.html").read_text()
+    assert "by platform" in html
+    assert "mean, unweighted" in html
