@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from schemas.layout import MANIFEST
-from train.data import MAX_PIXELS, Item, Skipped, quiet_decoder
+from train.data import Item, Skipped, quiet_decoder
 from train.evaluate import platform_of
 from train.stress.coding import coding_of
 from train.stress.plan import Facts
 from train.stress.tone import tone_of
+from train.transforms import require_pixels
 
 RULE = "in proportion to platform and class, within each by hash of path and seed"
 
@@ -100,8 +101,7 @@ def open_image(content: bytes) -> Image.Image:
         ValueError: if it has more.
     """
     image = Image.open(io.BytesIO(content))
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{image.width} x {image.height} pixels, over the limit {MAX_PIXELS}")
+    require_pixels(image.size)
     return image
 
 
