@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.work import Progress
 from pipelines.detect import checkpoint_of
+from pipelines.output import skip_lines
 from schemas.errors import InputError
 from schemas.layout import SUFFIXES
 
@@ -242,7 +243,7 @@ def _described(path: Path, loaded: "LoadedDetector") -> dict[str, Any]:
 def lines(result: dict[str, Any]) -> list[str]:
     """The outcome for people."""
     told = [f"{row['logit']:+.3f}  {row['path']}" for row in result["images"]]
-    told += [f"skipped {row['path']}: {row['reason']}" for row in result["skipped"][:10]]
+    told += skip_lines(result["skipped"], "explain.json")
     found = result["smoothness"]
     if found is not None:
         told.append(
