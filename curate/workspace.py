@@ -118,15 +118,20 @@ def open_workspace(root: Path) -> Workspace:
     return Workspace(root, parse_policy(text, str(path)))
 
 
+def nearest(start: Path) -> Path | None:
+    """`start` or the nearest folder above it that has a policy."""
+    return next((f for f in (start, *start.parents) if (f / POLICY).is_file()), None)
+
+
 def find_workspace(start: Path) -> Workspace:
     """The workspace in `start` or the nearest folder above it.
 
     Raises:
         InputError: if there is none.
     """
-    for folder in (start, *start.parents):
-        if (folder / POLICY).is_file():
-            return open_workspace(folder)
+    folder = nearest(start)
+    if folder is not None:
+        return open_workspace(folder)
     raise InputError(
         f"no {POLICY} in {start} or above it; go to a workspace, name one with --workspace, "
         "or make one with `wildrf init DIR`"

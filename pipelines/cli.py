@@ -33,7 +33,7 @@ TOPICS = (
     releasing,  # split, check, audit, release
     catalog,  # forget, why, sql
     labeling,  # label push, pull, import, export, status
-    training,  # train, distill
+    training,  # train, distill, import-ckpt
     evaluation,  # evaluate, calibrate, compare, matrix, predict
     whole_run,  # run, demo
     stress,  # stress
@@ -110,11 +110,12 @@ def main(arguments: list[str] | None = None) -> None:
     import warnings
 
     from pipelines.interrupting import heard
+    from pipelines.output import warnings_told
 
     gc.set_threshold(GARBAGE)
     telling = bool(os.environ.get("WILDRF_TRACEBACK"))
     _open_streams()
-    with warnings.catch_warnings(), heard():
+    with warnings.catch_warnings(), heard(), warnings_told():
         if not telling:
             warnings.simplefilter("ignore")  # meant for developers of what we are built on
         try:

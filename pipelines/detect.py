@@ -1,11 +1,12 @@
-"""The verbs of the detector: train, distill, predict, export-onnx, parity; and the evaluation of a run."""
+"""The verbs of the detector: train, distill, import, predict, export-onnx, parity; and judging a run."""
 
 import hashlib
 import json
 import math
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
+from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from curate.workspace import Workspace
-from pipelines.output import table
+from pipelines.output import skip_lines, table
 from schemas.errors import InputError
 from schemas.policy import TrainPolicy
 from schemas.records import Score
-
-EXPECTED = {"device": "auto, cpu, mps, cuda or cuda:N"}
-"""Options of which a pattern says less than an example."""
-
 
 QUICK: dict[str, Any] = {
     "crop": 128, "average": 0.98, "representation": "right_diag", "learning_rate": 5e-4,
@@ -33,25 +30,38 @@ the higher rate: in some 400 steps on 1,400 faces they come 0.06 further in AUC 
 out, standard error 0.01 over three seeds), and the last epoch is as good as the best.
 """
 
-STUDENT: dict[str, Any] = {"windows": 1, "representation": None}
+STUDENT: dict[str, Any] = {
+    "detector": "tiny-ladeda", "windows": 1, "representation": None, "representation_scale": 1.0,
+    "max_minutes": None,
+}  # fmt: skip
 """What a student does not take over from the recipe of its teacher."""
 
 
-def base_recipe(
-    asked: str | None, recipe: TrainPolicy, named: bool, minutes: float | None
-) -> TrainPolicy:
-    """The recipe to start from: "paper", "quick", or by default quick if minutes are counted.
+def choose_recipe(
+    asked: str | None,
+    own: TrainPolicy,
+    where: Path | None,
+    settings: Sequence[str] = (),
+    **options: Any,
+) -> tuple[TrainPolicy, str]:
+    """The recipe to train by, and a line that says which it is.
 
-    The recipe of a workspace, if one was `named`, stands unless another is asked for.
+    "paper" or "quick", if that is `asked` for; else the `own` of the workspace at `where`, unless it is the
+    paper's; else quick if minutes are counted. `settings` and `options` then change it, see `recipe_with`.
 
     Raises:
-        InputError: if there is none of that name.
+        InputError: if there is none of that name, or a value cannot be used.
     """
     if asked not in (None, "paper", "quick"):
         raise InputError(f"--recipe is {asked!r}; expected paper or quick")
-    if asked == "quick" or (asked is None and minutes is not None and not named):
-        return replace(TrainPolicy(), **QUICK)
-    return TrainPolicy() if asked == "paper" else recipe
+    paper, words = TrainPolicy(), "the paper's"
+    counted = recipe_with(paper, settings, **options).max_minutes is not None
+    base = paper
+    if asked is None and own != paper:
+        base, words = own, f"[train] of {where}"
+    elif asked == "quick" or (asked is None and counted):
+        base, words = replace(paper, **QUICK), "quick" if asked else "quick, as minutes are counted"
+    return recipe_with(base, settings, **options), f"recipe: {words}"
 
 
 def recipe_with(recipe: TrainPolicy, settings: Sequence[str] = (), **asked: Any) -> TrainPolicy:
@@ -65,19 +75,24 @@ def recipe_with(recipe: TrainPolicy, settings: Sequence[str] = (), **asked: Any)
     given = {k: v for k, v in asked.items() if v is not None}
     values = {f.name: getattr(recipe, f.name) for f in fields(recipe)} | given
     values["augment"] = asdict(values["augment"])
-    for setting in settings:
-        _set(values, setting)
+    set_by = {_set(values, setting): setting for setting in settings}
     try:
         return TypeAdapter(TrainPolicy).validate_python(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(map(str, first["loc"])).replace("_", "-")
-        wanted = EXPECTED.get(name, first["msg"].lower().removeprefix("input should be "))
-        raise InputError(f"--{name} is {first['input']!r}; expected {wanted}") from None
+        raise InputError(_unusable(error.errors(include_url=False)[0], set_by)) from None
 
 
-def _set(values: dict[str, Any], setting: str) -> None:
-    """Put one KEY=VALUE into the fields of a recipe.
+def _unusable(mistake: Any, set_by: Mapping[str, str]) -> str:
+    """What is wrong, in the words of the command line; `set_by` has each --set by its field."""
+    field = ".".join(part for part in mistake["loc"] if isinstance(part, str))
+    expected = mistake["msg"].removeprefix("Input should be ")
+    if field in set_by:
+        return f"--set {set_by[field]}: expected {expected}"
+    return f"--{field.replace('_', '-')} is {mistake['input']!r}; expected {expected}"
+
+
+def _set(values: dict[str, Any], setting: str) -> str:
+    """Put one KEY=VALUE into the fields of a recipe; which field that is.
 
     Raises:
         InputError: if there is no such field.
@@ -94,6 +109,7 @@ def _set(values: dict[str, Any], setting: str) -> None:
         target[field] = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         target[field] = text.strip()  # a word needs no quotes
+    return f"{group}.{field}" if group else field
 
 
 def sources_of(names: Sequence[Path | str]) -> list[tuple[Path, float]]:
@@ -164,11 +180,13 @@ def say_epoch(report: Any) -> str:
 
 def train_lines(result: dict[str, Any]) -> list[str]:
     """What came of a training."""
-    val = result["val"]
+    val, soft = result["val"], result["soft_targets"]
+    images = sum(result["images"]["train"].values())
     return [
         f"{result['epochs']} epochs in {result['seconds']:.0f} s, stopped: {result['stopped']}",
         f"validation (n={val['n']}): {_metric(val, 'acc')}, {_metric(val, 'ap')}, {_metric(val, 'auc')}",
-        *(f"skipped {s['path']}: {s['reason']}" for s in result["skipped"][:10]),
+        *([f"targets: P(fake) of {soft} of {images} images, else the class"] if soft else []),
+        *skip_lines(result["skipped"], "metrics.json"),
         *moved_lines(result),
         f"checkpoint: {result['checkpoint']}",
     ]
@@ -260,6 +278,52 @@ def _learnt_from(record: Path) -> tuple[list[Any], TrainPolicy]:
             f"{record} is damaged; expected the record of a training run; train the teacher again"
         ) from None
     return sources, recipe
+
+
+def import_run(file: Path, out: Path, scale: str | None, **stated: Any) -> dict[str, Any]:
+    """A bare state dict as a checkpoint with the preprocessing stated; what is None is as published.
+
+    Raises:
+        InputError: if `scale` is no number above 0.
+        CheckpointError: if the file, or what is stated of it, cannot be used.
+    """
+    from train.checkpoint import import_checkpoint
+
+    known = {key: value for key, value in stated.items() if value is not None}
+    if scale is not None:
+        known["scale"] = _positive(scale)
+    made = import_checkpoint(file, out, known)
+    return {
+        "checkpoint": str(out),
+        "sha256": made.digest,
+        "detector": made.spec.name,
+        "pooling": made.model.pooling,
+        "preprocessing": made.preprocessing.to_dict(),
+        "preprocessing_digest": made.preprocessing.digest,
+        "imported": made.meta["imported"],
+    }
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(Fraction(text))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        number = 0.0
+    if number <= 0:
+        raise InputError(
+            f"--representation-scale is {text!r}; expected a number above 0, such as 1 or 2/3"
+        )
+    return number
+
+
+def import_lines(result: dict[str, Any]) -> list[str]:
+    """What was written, and by what preprocessing it will be scored."""
+    prep = result["preprocessing"]
+    return [
+        f"{result['checkpoint']}: {result['detector']}, {result['pooling']} pooling",
+        f"preprocessing as stated: {prep['size']} px, fit {prep['fit']}, {prep['representation']} "
+        f"times {prep['scale']:.6g} ({result['preprocessing_digest']})",
+    ]
 
 
 def predict_paths(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.work import Progress
 from pipelines.detect import checkpoint_of
+from pipelines.output import skip_lines
 from pipelines.stress import default_place
 from schemas.errors import InputError
 from schemas.layout import SUFFIXES
@@ -315,7 +316,7 @@ def _described(path: Path, loaded: "LoadedDetector") -> dict[str, Any]:
 def lines(result: dict[str, Any]) -> list[str]:
     """The outcome for people."""
     told = [f"{row['logit']:+.3f}  {row['path']}" for row in result["images"]]
-    told += [f"skipped {row['path']}: {row['reason']}" for row in result["skipped"][:10]]
+    told += skip_lines(result["skipped"], "explain.json")
     if result["smoothness"] is not None:
         told.append(_smoothness(result["smoothness"]))
     if result["of"] > len(result["images"]) + len(result["skipped"]):

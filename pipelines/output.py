@@ -1,10 +1,12 @@
 """How a verb shows its result: lines for people on stderr, JSON for programs on stdout."""
 
 import json
+import logging
 import math
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -30,6 +32,24 @@ class Output:
     def row(self, value: Any) -> None:
         """One JSON line of a verb that gives many."""
         _write(to_json(value))
+
+
+class _Warnings(logging.Handler):
+    """Lines for people from what the layers below warn of."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        Output(as_json=False).say(record.getMessage())
+
+
+@contextmanager
+def warnings_told() -> Iterator[None]:
+    """What is logged as a warning meanwhile is a line on stderr that is safe for a terminal."""
+    handler = _Warnings(logging.WARNING)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
 
 
 _DIGEST = re.compile(r"[0-9a-f]{32,64}")
@@ -75,6 +95,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Iterable):
         return [_plain(v) for v in value]
     return str(value)
+
+
+SKIPS = 10
+"""Files that could not be used which people are shown."""
+
+
+def skip_lines(skipped: Sequence[Mapping[str, Any]], record: str) -> list[str]:
+    """The first of the files that could not be used, and how many more `record` names."""
+    lines = [f"skipped {row['path']}: {row['reason']}" for row in skipped[:SKIPS]]
+    more = len(skipped) - SKIPS
+    return [*lines, f"and {more} more ({record})"] if more > 0 else lines
 
 
 def table(rows: list[list[str]], header: list[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -109,3 +110,22 @@ class Lines:
 def open_progress() -> Bar | Lines:
     """The progress that suits stderr."""
     return Bar() if sys.stderr.isatty() else Lines()
+
+
+class Announced:
+    """Progress with a line before its first stage: by then what was asked for was found to be usable."""
+
+    def __init__(self, progress: Bar | Lines, say: Callable[[], None]) -> None:
+        self._progress, self._say = progress, say
+        self._said = False
+
+    def start(self, what: str, total: int | None) -> None:
+        """A stage begins."""
+        if not self._said:
+            self._said = True
+            self._say()
+        self._progress.start(what, total)
+
+    def advance(self, items: int) -> None:
+        """So many more items are done."""
+        self._progress.advance(items)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.work import Progress
 from pipelines.detect import checkpoint_of
-from pipelines.output import table
+from pipelines.output import skip_lines, table
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def lines(result: dict[str, Any]) -> list[str]:
     sample = result["data"]["sample"]
     splits = ", ".join(_split(name, count) for name, count in sample["splits"].items())
     told = [f"{sample['images']} of {sample['of']} images ({splits}; {sample['rule']})"]
-    told += [f"skipped {s['path']}: {s['reason']}" for s in result["data"]["skipped"][:10]]
+    told += skip_lines(result["data"]["skipped"], "stress.json" if result["out"] else "--json")
     for name, found in result["tests"].items():
         told += ["", f"{name}: {found['title']} ({found['source']})"]
         told += LINES.get(found["figure"], _rows)(found)

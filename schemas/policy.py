@@ -4,17 +4,40 @@
 what `wildrf init` writes with a comment.
 """
 
+import math
 import re
 import tomllib
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError
 
 from schemas.errors import PolicyError
 from schemas.labels import Role
 
 STRICT = ConfigDict(extra="forbid", strict=False)
+FINITE = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False)
+"""As `STRICT`, for what goes on record as JSON, which has neither infinity nor NaN."""
+
+
+def word(pattern: str, expected: str) -> AfterValidator:
+    """Holds text to `pattern`; who writes something else is told what was `expected`, not the pattern."""
+
+    def check(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise PydanticCustomError("word", "Input should be {expected}", {"expected": expected})
+        return text
+
+    return AfterValidator(check)
+
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -201,11 +224,12 @@ class AugmentPolicy:
     """How often a training window is treated as media on their way through platforms are, and how hard.
 
     Each treatment has its own chance; strengths are drawn evenly between the two bounds: qualities of
-    encoders in 1 to 100, `resize_factor` of the sides, `blur_px` and `noise_levels` as standard deviations in
-    pixels and in grey levels. The defaults do nothing, as the paper.
+    encoders in 1 to 100, `resize_factor` of the sides (from what leaves the side of a window on), `blur_px`
+    and `noise_levels` as standard deviations in pixels and in grey levels. The defaults do nothing, as the
+    paper.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = FINITE
     resize: Fraction = 0.0
     resize_factor: Range = (0.5, 1.5)
     blur: Fraction = 0.0
@@ -218,19 +242,36 @@ class AugmentPolicy:
     jpeg_quality: Range = (50, 95)
 
 
+DETECTOR = word(
+    r"[a-z0-9][a-z0-9_-]*",
+    "ladeda5, ladeda9, ladeda17, ladeda33, tiny-ladeda, or one that another package adds",
+)
+POOLING = word(r"mean|max|top[1-9]\d?", "mean, max, or top1 to top99")
+DEVICE = word(r"auto|cpu|mps|cuda(:\d+)?", "auto, cpu, mps, cuda or cuda:N")
+
+
+def _unlimited(minutes: object) -> object:
+    return None if minutes == math.inf else minutes
+
+
+Minutes = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_unlimited)]
+"""None and infinity are no limit."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrainPolicy:
     """The training recipe; defaults are the paper's (arXiv 2406.09398).
 
     An epoch draws `windows` crops of each image. With `balance`, classes, and platforms within them, are
-    drawn equally often; with `labels` "posterior", what annotators agree on less counts less. `average` is
-    the decay of the running mean of weights that is validated and kept; 0 keeps the weights themselves.
-    `fit` "whole" looks at every pixel as it is. `pooling` "topN" is the mean of the highest N % of patch
-    logits. `cache_gib` bounds the decoded pixels on disk.
+    drawn equally often; the sources of a mixed set share each class by their weights. With `labels`
+    "posterior", what annotators agree on less counts less. `average` is the decay of the running mean of
+    weights that is validated and kept; 0 keeps the weights themselves. `fit` "whole" looks at every pixel as
+    it is. `pooling` "topN" is the mean of the highest N % of patch logits. `cache_gib` bounds the decoded
+    pixels on disk.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    detector: Name = "ladeda9"
+    __pydantic_config__: ClassVar[ConfigDict] = FINITE
+    detector: Annotated[str, DETECTOR] = "ladeda9"
     size: Positive = 256
     crop: Positive = 224
     batch: Positive = 32
@@ -244,7 +285,7 @@ class TrainPolicy:
     )
     representation_scale: Annotated[float, Field(gt=0)] = 1.0
     fit: Literal["stretch", "crop", "native", "whole"] = "stretch"
-    pooling: Annotated[str, Field(pattern=r"^(mean|max|top[1-9]\d?)$")] = "mean"
+    pooling: Annotated[str, POOLING] = "mean"
     norm_warmup: bool = True
     windows: Positive = 1
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -253,9 +294,9 @@ class TrainPolicy:
     augment: AugmentPolicy = field(default_factory=AugmentPolicy)
     compile: bool = False
     workers: Positive = 4
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str, DEVICE] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    max_minutes: Annotated[float, Field(gt=0)] | None = None
+    max_minutes: Minutes = None
     cache_gib: Annotated[float, Field(ge=0)] = 16.0
 
 

@@ -78,7 +78,9 @@ def _neighbourhood(pixels: Pixels, side: int, policy: AugmentPolicy, rng: Rng) -
 
 
 def _resize(image: Image.Image, side: int, policy: AugmentPolicy, rng: Rng) -> Image.Image:
-    factor = max(rng.uniform(*policy.resize_factor), side / min(image.size))
+    # drawn from what leaves a window: raised to it afterwards, most would be of one size
+    least = max(policy.resize_factor[0], side / min(image.size))
+    factor = rng.uniform(least, max(least, policy.resize_factor[1]))
     size = tuple(max(side, round(length * factor)) for length in image.size)
     return image.resize((size[0], size[1]), KERNELS[int(rng.integers(len(KERNELS)))])
 

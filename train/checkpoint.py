@@ -2,8 +2,9 @@
 
 Ours is one `torch.save` of plain values, readable with `weights_only=True`; a file that would run
 code is refused. The published files of https://arxiv.org/abs/2406.09398 are bare state dicts, or a
-dict with the key `model`; they carry no preprocessing, so the published defaults are assumed and
-that is said wherever their scores are.
+dict with the key `model`; they carry no preprocessing. For Tiny-LaDeDa the published one is assumed, and
+that is said wherever its scores are. Of LaDeDa, files differ in the scale of NPR, which moves accuracy by 10
+points: they are refused until it is stated (`import_checkpoint`).
 """
 
 import hashlib
@@ -34,6 +35,10 @@ VERSION = 1
 
 PUBLISHED = "published defaults, assumed"
 STORED = "checkpoint"
+STATED = "stated when it was imported"
+
+AMBIGUOUS = "NPR"
+"""A representation of which published files differ in scale, and do not say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +150,7 @@ def load_detector(
         path: our checkpoint, or a published state dict.
         expected: what the caller will feed; another preprocessing in the file is refused.
         assume: preprocessing of a file that carries none, instead of the published defaults
-            (the published ForenSynths LaDeDa needs a representation scale of 2/3).
+            (the published ForenSynths LaDeDa needs a representation scale of 2/3). LaDeDa has no default.
 
     Raises:
         CheckpointError: if it cannot be used, in one line.
@@ -158,7 +163,7 @@ def load_detector(
         if assume is not None:
             _require_same(assume, loaded.preprocessing, path.name)
     else:
-        loaded = _published(found, path.name, digest, assume)
+        loaded = _published(found, path, digest, assume)
     if expected is not None:
         _require_same(expected, loaded.preprocessing, path.name)
     return loaded
@@ -215,7 +220,8 @@ def _unpack(found: dict[str, Any], name: str, digest: str) -> LoadedDetector:
     spec = _spec(found["detector"], name)
     model = _restore(spec, preprocessing, found["pooling"], found["weights"], name)
     meta = {k: v for k, v in found.items() if k not in ("weights", "preprocessing")}
-    return LoadedDetector(model, spec, preprocessing, STORED, digest, meta)
+    source = str(found.get("preprocessing_source", STORED))
+    return LoadedDetector(model, spec, preprocessing, source, digest, meta)
 
 
 def _spec(detector: Any, name: str) -> DetectorSpec:
@@ -225,15 +231,62 @@ def _spec(detector: Any, name: str) -> DetectorSpec:
         raise CheckpointError(f"{name}: {error}; install the package that adds it") from None
 
 
-def _published(found: Any, name: str, digest: str, assume: Preprocessing | None) -> LoadedDetector:
-    weights = found.get("model", found) if isinstance(found, dict) else found
-    if not _is_state_dict(weights):
-        raise CheckpointError(
-            f"{name} holds {_describe(found)}; expected a checkpoint of wildrf, a state dict, or a "
-            "dict with the key model; save the state dict"
-        )
-    weights = {k.removeprefix("module."): v for k, v in weights.items()}
+def import_checkpoint(path: Path, out: Path, stated: Mapping[str, Any]) -> LoadedDetector:
+    """Write the state dict at `path` as a checkpoint of ours, `out`, with the preprocessing `stated`.
+
+    `stated` has fields of `Preprocessing`, `detector` and `pooling`; what it lacks is as published. Who
+    imports NPR must state its scale, which no published file tells.
+
+    Raises:
+        CheckpointError: if it is no state dict, not that detector's, or its preprocessing is not stated.
+        InputError: if something else is at `out`, or it cannot be written.
+    """
+    content = _read(path)
+    weights = _bare(from_bytes(content, path.name), path.name)
+    spec = _spec(stated.get("detector") or _recognise(weights, path.name), path.name)
+    preprocessing, pooling = _stated(path, spec, stated)
+    _restore(spec, preprocessing, pooling, weights, path.name)
+    imported = {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()}
+    packed = pack(
+        weights, spec, preprocessing,
+        pooling=pooling, preprocessing_source=STATED, imported=imported,
+    )  # fmt: skip
+    new = to_bytes(packed)
+    if out.exists() and (not out.is_file() or out.read_bytes() != new):
+        raise InputError(f"{out} is there already; expected a new file; choose another --out")
+    write_atomically(out, new)
+    return load_detector(out)
+
+
+def _stated(path: Path, spec: DetectorSpec, stated: Mapping[str, Any]) -> tuple[Preprocessing, str]:
+    """Preprocessing and pooling of a bare state dict of `spec`, as stated or else as published."""
+    published = Preprocessing(representation=spec.representation)
+    known = {k: v for k, v in stated.items() if k not in ("detector", "pooling")}
+    crop = min(published.crop, known.get("size", published.size))
+    preprocessing = Preprocessing.from_dict({**published.to_dict(), "crop": crop, **known})
+    if preprocessing.representation == AMBIGUOUS and "scale" not in known:
+        raise _unstated(path, spec)
+    pooling = stated.get("pooling", "mean")
+    if not is_pooling(pooling):
+        raise CheckpointError(f"pooling {pooling!r} is not known; expected {', '.join(POOLINGS)}")
+    return preprocessing, pooling
+
+
+def _unstated(path: Path, spec: DetectorSpec) -> CheckpointError:
+    return CheckpointError(
+        f"{path.name} is a bare state dict of {spec.name}, which does not say how much its {AMBIGUOUS} is "
+        "scaled; expected that to be stated (2/3 for the published one trained on ForenSynths, 1 as the "
+        f"paper has it); run `wildrf import-ckpt {path} --out {spec.name}.pt "
+        "--representation-scale 2/3`, or 1, and use what it writes"
+    )
+
+
+def _published(found: Any, path: Path, digest: str, assume: Preprocessing | None) -> LoadedDetector:
+    name = path.name
+    weights = _bare(found, name)
     spec = _spec(_recognise(weights, name), name)
+    if assume is None and spec.representation == AMBIGUOUS:
+        raise _unstated(path, spec)
     preprocessing = assume or Preprocessing(representation=spec.representation)
     source = "caller" if assume else PUBLISHED
     logger.warning(
@@ -242,6 +295,22 @@ def _published(found: Any, name: str, digest: str, assume: Preprocessing | None)
     )  # fmt: skip
     model = _restore(spec, preprocessing, "mean", weights, name)
     return LoadedDetector(model, spec, preprocessing, source, digest, {})
+
+
+def _bare(found: Any, name: str) -> dict[str, Tensor]:
+    """The tensors of a published file by their names."""
+    if isinstance(found, dict) and "format" in found:
+        raise CheckpointError(
+            f"{name} is {found['format']!r}; expected a bare state dict; a checkpoint of wildrf is used "
+            "as it is"
+        )
+    weights = found.get("model", found) if isinstance(found, dict) else found
+    if not _is_state_dict(weights):
+        raise CheckpointError(
+            f"{name} holds {_describe(found)}; expected a checkpoint of wildrf, a state dict, or a "
+            "dict with the key model; save the state dict"
+        )
+    return {k.removeprefix("module."): v for k, v in weights.items()}
 
 
 def _is_state_dict(value: Any) -> bool:

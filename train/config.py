@@ -39,6 +39,8 @@ def check_recipe(recipe: TrainPolicy) -> DetectorSpec:
         raise InputError(
             f"train.{field} is {first['input']!r}; {first['msg']}; change it"
         ) from None
+    if recipe.max_minutes == math.inf:  # read from text, it is None
+        raise InputError("train.max_minutes is inf; expected minutes, or None for no limit")
     spec = find_detector(recipe.detector)
     if not spec.receptive_field <= recipe.crop <= recipe.size:
         raise InputError(
@@ -57,10 +59,27 @@ def _check_ranges(augment: AugmentPolicy) -> None:
         if name == "resize_factor":
             lowest, highest = 0.1, 4.0
         if not lowest <= low <= high <= highest:
+            upto = f"to {highest:g}" if highest < math.inf else "on"
             raise InputError(
                 f"train.augment.{name} is [{low:g}, {high:g}]; expected two numbers in order, from "
-                f"{lowest:g} to {highest:g}; change them"
+                f"{lowest:g} {upto}; change them"
             )
+
+
+def check_resize(recipe: TrainPolicy) -> None:
+    """Whether windows of the recipe leave room for the resizing that it asks for.
+
+    Raises:
+        InputError: if a picture is to be shrunk, and is no larger than a window already.
+    """
+    augment, least = recipe.augment, recipe.crop / recipe.size
+    low, high = augment.resize_factor
+    if augment.resize and recipe.fit != "whole" and low < 1 and least >= min(1, high):
+        raise InputError(
+            f"train.augment.resize_factor is [{low:g}, {high:g}], and windows of {recipe.crop} in "
+            f"pictures of {recipe.size} pixels allow factors from {least:g} on; expected room to shrink; "
+            "lower train.crop, or begin at 1"
+        )
 
 
 def preprocessing_of(recipe: TrainPolicy, spec: DetectorSpec) -> Preprocessing:

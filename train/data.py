@@ -35,14 +35,11 @@ from schemas.labels import Label, Split
 from schemas.layout import MANIFEST, SUFFIXES, place
 from train import pixels as store
 from train.pixels import Pixels, PixelSource
-from train.transforms import Preprocessing, to_batch, to_pixels
+from train.transforms import Preprocessing, require_pixels, to_batch, to_pixels
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-MAX_PIXELS = 178_956_970
-"""Larger pictures are not opened: a decompression bomb (as in `schemas.policy.ProbePolicy`)."""
 
 MEMORY_BYTES = 1 << 30
 """More decoded pixels than this (5,461 pictures at 256 x 256) live in a mapped file."""
@@ -196,8 +193,7 @@ def decode(path: Path, preprocessing: Preprocessing) -> Decoded:
 
 def _pixels(content: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(content)) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{image.width} x {image.height} pixels, over the limit {MAX_PIXELS}")
+        require_pixels(image.size)
         return to_pixels(image, preprocessing)
 
 
@@ -296,7 +292,9 @@ def load_images(
 
     skipped = [Skipped(_named(items[k], roots), why) for k, why in sorted(cached.skipped.items())]
     for row in skipped:
-        logger.warning("skipped %s: %s", row.path, row.reason)
+        logger.info("skipped %s: %s", row.path, row.reason)
+    if skipped:  # without names, which hold what they like; the result has them
+        logger.warning("%d of %d files cannot be used and are skipped", len(skipped), len(items))
     return ImageSet(
         tuple(items[k] for k in kept),
         tuple(digests[k] or "" for k in kept),
@@ -494,7 +492,7 @@ def described(root: Path, items: Sequence[Item]) -> list[Item]:
     """`items` with the platform and posterior that the manifest beside them states, if there is one.
 
     Raises:
-        InputError: if it cannot be read.
+        InputError: if it cannot be read, or has a posterior that is none.
     """
     path = root / MANIFEST
     if not path.is_file():
@@ -519,7 +517,23 @@ def manifest_digest(root: Path) -> str | None:
 
 def _with_manifest(item: Item, row: dict[str, Any]) -> Item:
     platform = item.platform or row.get("platform") or ""
-    return replace(item, platform=platform, posterior=row.get("posterior"))
+    return replace(item, platform=platform, posterior=_posterior(row.get("posterior"), item.path))
+
+
+def _posterior(stated: object, path: str) -> float | None:
+    """P(fake) as the manifest states it of the image at `path`, if it does.
+
+    Raises:
+        InputError: if that is no probability.
+    """
+    if stated is None:
+        return None
+    if not isinstance(stated, int | float) or not 0 <= stated <= 1:
+        raise InputError(
+            f"{MANIFEST} has posterior {stated!r} for {path}; expected a number from 0 to 1, or none; "
+            "mend that row"
+        )
+    return float(stated)
 
 
 def eval_batches(images: ImageSet, *, batch: int) -> Iterator[Tensor]:

@@ -31,7 +31,7 @@ from train.augment import Window, draw_window, image_rng
 from train.checkpoint import LoadedDetector, disk_full, load_detector
 from train.config import Compute, check_recipe, choose_compute, fingerprint, preprocessing_of
 from train.data import ImageSet, Source, new_memmap
-from train.detectors import PatchDetector
+from train.detectors import DetectorSpec, PatchDetector
 from train.engine import Clock, Progress, Silent, Step, Steps, descend, fit
 from train.loader import Epochs, augments, epochs_of
 from train.pixels import shapes_of
@@ -47,6 +47,7 @@ from train.training import (
     load_train_val,
     make_run,
     shown_by,
+    validation_share,
 )
 from train.transforms import Preprocessing, normalise, to_batch
 
@@ -110,17 +111,16 @@ def distill(
     out: Path,
     recipe: TrainPolicy,
     *,
-    student: str = "tiny-ladeda",
     on_epoch: OnEpoch | None = None,
     progress: Progress | None = None,
     cache: Path | None = None,
     clock: Clock = time.monotonic,
 ) -> TrainResult:
-    """Train `student` on `root` from the checkpoint `teacher`, into `out`.
+    """Train the detector of `recipe` on `root` from the checkpoint `teacher`, into `out`.
 
-    `student` stands in for `recipe.detector`; everything else of the recipe holds, but for `windows` and
-    `labels`: an epoch has a step for each image, and its targets are the teacher's. They are kept in
-    `cache`, if there is one, for other students of the same teacher.
+    All of the recipe holds, but for `windows` and `labels`: an epoch has a step for each image, and its
+    targets are the teacher's. They are kept in `cache`, if there is one, for other students of the same
+    teacher.
 
     The best epoch is the one whose student, run over whole validation images, has the highest AP.
     Resumes like `train.training.train_detector`.
@@ -131,12 +131,12 @@ def distill(
     """
     watch = Watch(on_epoch, progress or Silent(), clock)
     begun = clock()
-    recipe = replace(recipe, detector=student)
     spec = check_recipe(recipe)
     loaded_teacher = load_detector(teacher)
     grid = PatchGrid(loaded_teacher.spec.receptive_field, loaded_teacher.spec.stride)
     prep = preprocessing_of(recipe, spec)
     _require_same_pixels(loaded_teacher.preprocessing, prep, teacher.name)
+    _require_sight(spec, grid, teacher.name)
     _require_room(recipe.crop, grid, teacher.name)
     open_run_folder(out)
     keeping = keeping_in(out, cache, recipe)
@@ -153,7 +153,8 @@ def distill(
         spec, recipe, prep, loaded, out, steps_of, len(loaded.train.items), watch, begun,
         teacher=digest, shown=shown_by(epochs),
     )  # fmt: skip
-    state, stopped = fit(run)
+    pixels = len(loaded.train.items) * (grid.cells(recipe.crop) * grid.student_side) ** 2
+    state, stopped = fit(replace(run, validation=validation_share(loaded, pixels)))
     return finish(out, run, state, stopped, loaded, spec, teacher=digest)
 
 
@@ -182,6 +183,17 @@ def _require_same_pixels(teacher: Preprocessing, student: Preprocessing, name: s
                 f"teacher {name} was trained with {key} {found!r}, the recipe has {asked!r}; "
                 f"expected the same pixels for both; set train.{key} to {found!r}"
             )
+
+
+def _require_sight(student: DetectorSpec, grid: PatchGrid, name: str) -> None:
+    """A student must see a whole patch of its own in what it is shown."""
+    if student.receptive_field > grid.student_side:
+        side = grid.student_side
+        raise InputError(
+            f"student {student.name} sees {student.receptive_field} pixels; expected at most {side}, as "
+            f"teacher {name} judges patches that are shown as {side} x {side}; choose another --detector, "
+            "such as tiny-ladeda"
+        )
 
 
 def _require_room(crop: int, grid: PatchGrid, name: str) -> None:

@@ -28,12 +28,12 @@ from train.calibration import (
     write_calibration,
 )
 from train.checkpoint import LoadedDetector, load_detector
-from train.config import choose_compute, code_versions
+from train.config import Compute, choose_compute, code_versions
 from train.data import EVAL_BATCH, Item, Skipped, choose_train_val, decode, find_images
 from train.measure import Asked, Leaks, measure
 from train.metrics import Floats
 from train.predict import Scored, score_files
-from train.reencode import CommonFormat, rescore
+from train.reencode import CommonFormat, rescore, unsaveable
 from train.resampling import DRAWS
 from train.scores import ONE_EACH, ScoredSet, find_groups, join_foreign, read_foreign
 from train.simulated import is_simulated
@@ -123,10 +123,32 @@ def evaluate(
     again, how = None, ""
     if reencoded:
         common = CommonFormat(loaded.preprocessing.size)
-        files, how = [root / path for path in found.scored.paths], common.words
-        again = rescore(loaded, files, common, compute=compute, batch=batch, workers=workers)
+        how = common.words
+        found, again = _rescored(root, found, loaded, common, compute, batch, workers)
     parameters = {"draws": draws, "seed": seed, "precision": precision}
     return _measured(found, known, out, parameters, calibration, again, how)
+
+
+def _rescored(
+    root: Path,
+    found: Evaluated,
+    loaded: LoadedDetector,
+    common: CommonFormat,
+    compute: Compute,
+    batch: int,
+    workers: int,
+) -> tuple[Evaluated, Floats]:
+    """Logits (N,) in the common format, NaN for images that have none; those are told as skipped."""
+    files = [root / path for path in found.scored.paths]
+    odd = unsaveable(files, common)
+    kept = [position for position in range(len(files)) if position not in odd]
+    logits = np.full(len(files), np.nan)
+    logits[kept] = rescore(
+        loaded, [files[k] for k in kept], common, compute=compute, batch=batch, workers=workers
+    )
+    odd |= {k: f"the logit is {logits[k]}" for k in kept if not np.isfinite(logits[k])}
+    rows = (Skipped(found.scored.paths[k], f"not re-encoded: {why}") for k, why in odd.items())
+    return replace(found, skipped=(*found.skipped, *rows)), logits
 
 
 def evaluate_scores(

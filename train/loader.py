@@ -55,8 +55,13 @@ def epochs_of(images: ImageSet, recipe: TrainPolicy, sources: Sequence[Source] =
     """The epochs of `recipe` over `images`; `sources` are those of a mixed set.
 
     Raises:
-        InputError: if posteriors are asked for and there is none.
+        InputError: if posteriors, or platforms, are asked for and there are none.
     """
+    if recipe.balance == "class-platform" and not any(item.platform for item in images.items):
+        raise InputError(
+            "train.balance is 'class-platform' and no image has a platform; expected folders such as "
+            "train/reddit/0_real, or a release, whose manifest.parquet names it; set train.balance to 'class'"
+        )
     places = [Place(item.source, int(item.label), item.platform) for item in images.items]
     weights = {n: source.weight for n, source in enumerate(sources)} if len(sources) > 1 else None
     cells = cells_of(places, recipe.balance, weights)
@@ -77,6 +82,11 @@ def targets_of(items: Sequence[Item], recipe: TrainPolicy) -> NDArray[np.float32
     return np.array(
         [h if p is None else p for h, p in zip(hard, known, strict=True)], dtype=np.float32
     )
+
+
+def soft_targets(items: Sequence[Item], recipe: TrainPolicy) -> int:
+    """How many images are told as P(fake); the others as their class."""
+    return sum(item.posterior is not None for item in items) if recipe.labels == "posterior" else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,8 @@ class Leaks:
 class Asked:
     """What is known beside the scores, and how to draw.
 
-    `facts` are in the order of the images; `rescored` holds logits (N,) of the same images in one
-    common format, and `rescored_as` says which.
+    `facts` are in the order of the images; `rescored` holds logits (N,) of the same images in one common
+    format, NaN for one that has none, and `rescored_as` says which.
     """
 
     calibration: Calibration | None = None
@@ -71,9 +71,7 @@ def measure(scored: ScoredSet, asked: Asked) -> dict[str, Any]:
     slices = _plan_slices(plan, asked)
     matched = _plan_matched(plan, asked, platforms)
     unleaked = _plan_unleaked(plan, asked, platforms)
-    if asked.rescored is not None:
-        for name, rows in platforms.items():
-            plan.add(f"rescored/{name}", rows, logits=asked.rescored)
+    rescored = _plan_rescored(plan, asked, platforms)
     promises = _plan_promises(plan, asked.calibration, platforms)
     plan.draw(draws=asked.draws, seed=asked.seed)
     keys = {name: f"platform/{name}" for name in platforms}
@@ -85,7 +83,7 @@ def measure(scored: ScoredSet, asked: Asked) -> dict[str, Any]:
         "promises": [_promise(plan, *row) for row in promises],
         "slices": [_slice(plan, *row) for row in slices],
         "matched": _matched(plan, platforms, matched) if matched is not None else None,
-        "rescored": _rescored(plan, asked.rescored_as, platforms)
+        "rescored": _rescored(plan, asked.rescored_as, rescored)
         if asked.rescored is not None
         else None,
         "leaks": _leaks(plan, asked.leaks, platforms, unleaked) if asked.leaks else None,
@@ -234,13 +232,31 @@ def told_over(part: Mapping[str, Any], total: int) -> str:
     return f", over {n} of {total} platforms" + (f", without {', '.join(names)}" if names else "")
 
 
-def _rescored(plan: Plan, how: str, platforms: Mapping[str, NDArray[np.intp]]) -> dict[str, Any]:
-    keys = {name: f"rescored/{name}" for name in platforms}
+def _plan_rescored(
+    plan: Plan, asked: Asked, platforms: Mapping[str, NDArray[np.intp]]
+) -> dict[str, str]:
+    """What each platform's images in the common format are held against: the same images as served."""
+    pairs: dict[str, str] = {}
+    if asked.rescored is None:
+        return pairs
+    for name, rows in platforms.items():
+        kept = rows[np.isfinite(asked.rescored[rows])]
+        plan.add(f"rescored/{name}", kept, logits=asked.rescored)
+        if len(kept) == len(rows):
+            pairs[name] = f"platform/{name}"
+        elif len(kept):
+            plan.add(f"served/{name}", kept)
+            pairs[name] = f"served/{name}"
+    return pairs
+
+
+def _rescored(plan: Plan, how: str, pairs: Mapping[str, str]) -> dict[str, Any]:
+    keys = {name: f"rescored/{name}" for name in pairs}
     return {
         "how": how,
-        "platforms": {name: plan.report(f"rescored/{name}") for name in platforms},
+        "platforms": {name: plan.report(f"rescored/{name}") for name in pairs},
         "mean": plan.mean(keys),
-        "gap": _gap(plan, keys),
+        "gap": plan.gap(list(keys.values()), list(pairs.values())),
     }
 
 

@@ -22,10 +22,14 @@ from train.config import Compute
 from train.data import in_order, quiet_decoder
 from train.metrics import Floats
 from train.tiles import score_images
-from train.transforms import Preprocessing, to_pixels, to_rgb
+from train.transforms import Preprocessing, require_pixels, to_pixels, to_rgb
 
 QUALITY = 90
 """IJG quality of the common JPEG: above what platforms use, so that little but the format is lost."""
+
+
+JPEG_SIDE = 65_500
+"""The longest side that libjpeg saves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +48,44 @@ class CommonFormat:
         )
 
 
+def common_size(size: tuple[int, int], common: CommonFormat) -> tuple[int, int]:
+    """Width and height in the common format of a picture of `size`.
+
+    Raises:
+        ValueError: if no JPEG can have them, or it would be larger than is safe.
+    """
+    factor = common.short / min(size)
+    width, height = (max(1, round(side * factor)) for side in size)
+    if max(width, height) > JPEG_SIDE:
+        raise ValueError(
+            f"{width} x {height} pixels are more than the {JPEG_SIDE} a side of a JPEG"
+        )
+    require_pixels((width, height))
+    return width, height
+
+
+def unsaveable(paths: Sequence[Path], common: CommonFormat) -> dict[int, str]:
+    """Why some of `paths`, which are known to decode, have no common format, by position."""
+    found: dict[int, str] = {}
+    with quiet_decoder():
+        for position, path in enumerate(paths):
+            try:
+                with Image.open(path) as image:
+                    common_size(image.size, common)
+            except ValueError as error:
+                found[position] = str(error)
+    return found
+
+
 def reencode(image: Image.Image, common: CommonFormat) -> Image.Image:
-    """`image` (upright, RGB) after it was saved in the common format."""
-    factor = common.short / min(image.size)
-    size = tuple(max(1, round(side * factor)) for side in image.size)
+    """`image` (upright, RGB) after it was saved in the common format.
+
+    Raises:
+        ValueError: as `common_size`.
+    """
+    size = common_size(image.size, common)
     if size != image.size:
-        image = image.resize((size[0], size[1]), Image.Resampling.BICUBIC)
+        image = image.resize(size, Image.Resampling.BICUBIC)
     saved = io.BytesIO()
     image.save(saved, "JPEG", quality=common.quality, subsampling="4:2:0")
     saved.seek(0)

@@ -2,8 +2,9 @@
 
 The plain epoch of https://arxiv.org/abs/2406.09398 shows each image once. A set in the wild has more
 fakes than reals on one platform and none on another, so cells (class, then platform) may be given equal
-shares; and a mixed set gives each of its sources a share of its own. Within a cell every image comes up
-equally often, give or take one. Balancing decides what is shown; how it is augmented it does not see.
+shares; and a mixed set gives each of its sources a share of its own, of each class if those are balanced.
+Within a cell every image comes up equally often, give or take one. Balancing decides what is shown; how it
+is augmented it does not see.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,19 +40,26 @@ def cells_of(
 ) -> list[Cell]:
     """The cells of images at `places`; shares sum to 1.
 
+    Balanced classes have equal shares of the whole, whatever its sources are: a source of fakes alone takes
+    from the fakes of the others, not from the reals.
+
     Args:
         places: one per image.
-        balance: whether classes, and platforms within each class, have equal shares in a source.
-        weights: of the sources, relative; None: as many as they have images.
+        balance: whether classes, and platforms within each class of a source, have equal shares.
+        weights: of the sources, relative, within each class if balanced; None: as many as they have images.
     """
     tree = _grouped(places, balance)
     counts = {source: sum(map(len, _leaves(classes))) for source, classes in tree.items()}
     heavy = {s: (weights or {}).get(s, 1.0) if weights else float(counts[s]) for s in tree}
-    total = sum(heavy.values())
+    labels = {label for classes in tree.values() for label in classes}
+    totals = {c: sum(heavy[s] for s, classes in tree.items() if c in classes) for c in labels}
     return [
-        Cell(np.array(members, dtype=np.intp), heavy[source] / total / len(classes) / len(cells))
+        Cell(
+            np.array(members, dtype=np.intp),
+            heavy[source] / totals[label] / len(labels) / len(cells),
+        )
         for source, classes in tree.items()
-        for cells in classes.values()
+        for label, cells in classes.items()
         for members in cells.values()
     ]
 

@@ -27,6 +27,7 @@ from train.checkpoint import pack, to_bytes, write_atomically
 from train.config import (
     build_detector,
     check_recipe,
+    check_resize,
     choose_compute,
     code_versions,
     fingerprint,
@@ -47,7 +48,7 @@ from train.engine import (
     fit,
     train_one_epoch,
 )
-from train.loader import Epochs, epochs_of, train_batches
+from train.loader import Epochs, epochs_of, soft_targets, train_batches
 from train.pixels import shapes_of
 from train.simulated import is_simulated
 from train.tiles import score_images
@@ -67,8 +68,9 @@ DONE = (*TREATMENTS, "mirror")
 class TrainResult:
     """What a run came to. `val` has acc, ap, auc, n, n_real, n_fake, tpr_at_fpr and ci.
 
-    `simulated` says that a program made the val images; `old_calibration` is where a calibration of other
-    weights was moved that lay beside the checkpoint.
+    `soft_targets` counts the train images that were told as P(fake) instead of their class; `simulated`
+    says that a program made the val images; `old_calibration` is where a calibration of other weights was
+    moved that lay beside the checkpoint.
     """
 
     checkpoint: Path
@@ -81,6 +83,7 @@ class TrainResult:
     skipped: tuple[data.Skipped, ...]
     val_source: str
     images: dict[str, dict[str, int]]
+    soft_targets: int
     simulated: bool = False
     old_calibration: str | None = None
 
@@ -207,6 +210,7 @@ def train_detector(
     watch = Watch(on_epoch, progress or Silent(), clock)
     begun = clock()
     spec = check_recipe(recipe)
+    check_resize(recipe)
     open_run_folder(out)
     prep = preprocessing_of(recipe, spec)
     keeping = keeping_in(out, cache, recipe)
@@ -221,15 +225,19 @@ def train_detector(
     run = make_run(
         spec, recipe, prep, loaded, out, steps_of, len(epochs), watch, begun, shown=shown
     )
-    run = replace(run, validation=_validation_share(loaded, len(epochs), recipe))
+    run = replace(run, validation=validation_share(loaded, len(epochs) * recipe.crop**2))
     state, stopped = fit(run)
-    return finish(out, run, state, stopped, loaded, spec)
+    soft = soft_targets(loaded.train.items, recipe)
+    return finish(out, run, state, stopped, loaded, spec, soft)
 
 
-def _validation_share(loaded: Loaded, windows: int, recipe: TrainPolicy) -> float:
-    """About what part of an epoch's time a validation takes: a third as much for a pixel as training."""
+def validation_share(loaded: Loaded, shown: int) -> float:
+    """About what part of an epoch's time a validation takes: a third as much for a pixel as training.
+
+    `shown` is how many pixels an epoch trains on.
+    """
     seen = sum(height * width for height, width in shapes_of(loaded.val.pixels))
-    return seen / (3 * windows * recipe.crop**2)
+    return seen / (3 * shown)
 
 
 def shown_by(epochs: Epochs) -> str:
@@ -284,9 +292,13 @@ def finish(
     stopped: str,
     loaded: Loaded,
     spec: DetectorSpec,
+    soft: int = 0,
     **extra: Any,
 ) -> TrainResult:
-    """Write the artifacts of a run; `extra` (plain values) goes into checkpoint and config."""
+    """Write the artifacts of a run; `extra` (plain values) goes into checkpoint and config.
+
+    `soft` counts the targets that are no class.
+    """
     config = {
         "recipe": asdict(run.recipe),
         "detector": spec.name,
@@ -317,6 +329,7 @@ def finish(
         val_source=loaded.val_source,
         images=loaded.counts,
         simulated=loaded.simulated,
+        soft_targets=soft,
     )
     result = _write(out, run, state, loaded, spec, config, result, extra)
     for path in out.glob(".*.pixels.*"):  # they were kept for a run that is now over

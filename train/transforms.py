@@ -25,6 +25,9 @@ from train.detectors.representation import RepresentationName
 KERNELS = {"bilinear": Image.Resampling.BILINEAR}
 """Resize kernels a checkpoint may ask for; Pillow's are antialiased."""
 
+MAX_PIXELS = 178_956_970
+"""Larger pictures are not opened, nor made: a decompression bomb (as in `schemas.policy.ProbePolicy`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
@@ -79,7 +82,7 @@ class Preprocessing:
             first = error.errors(include_url=False)[0]
             raise CheckpointError(
                 f"preprocessing asks for {first['loc'][0]} {first['input']!r}; expected: "
-                f"{first['msg']}; use the version of wildrf that wrote it"
+                f"{first['msg']}; state another, or use the version of wildrf that wrote it"
             ) from None
 
 
@@ -99,15 +102,38 @@ def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.ui
 
 def _at_least(rgb: Image.Image, side: int, preprocessing: Preprocessing) -> Image.Image:
     """`rgb` as it is, or enlarged until its short side is `side`."""
-    short = min(rgb.size)
+    size = _enlarged(rgb.size, side)
+    return rgb if size == rgb.size else rgb.resize(size, KERNELS[preprocessing.kernel])
+
+
+def _enlarged(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """`size`, or in its proportions the one whose short side is `side` if it is shorter."""
+    short = min(size)
     if short >= side:
-        return rgb
-    width, height = (max(side, round(length * side / short)) for length in rgb.size)
-    return rgb.resize((width, height), KERNELS[preprocessing.kernel])
+        return size
+    width, height = (max(side, round(length * side / short)) for length in size)
+    return width, height
+
+
+def require_pixels(size: tuple[int, int], how: str = "") -> None:
+    """Check that a picture of `size`, which came to it as `how` says, has no more pixels than is safe.
+
+    Raises:
+        ValueError: if it has more.
+    """
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{how}{width} x {height} pixels, over the limit {MAX_PIXELS}")
 
 
 def to_rgb(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """`image` in 8-bit RGB at its own size, turned upright if the preprocessing says so."""
+    """`image` in 8-bit RGB at its own size, turned upright if the preprocessing says so.
+
+    Raises:
+        ValueError: if it would have to be enlarged to more pixels than is safe.
+    """
+    if preprocessing.fit == "whole":
+        require_pixels(_enlarged(image.size, preprocessing.size), "enlarged to ")
     image.load()  # some formats tell their orientation after the pixels
     if preprocessing.orientation and image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)

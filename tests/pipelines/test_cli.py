@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 
 from curate.simulated import WorldSpec, build_world
@@ -224,6 +225,10 @@ def grown(wildrf, tmp_path_factory):
     maps = ["--out", root / "maps", "--max-images", 2, "--device", "cpu"]
     told["explain"] = wildrf("explain", run, release / "val", *maps, "--json")
     small, exported = root / "runs" / "d", root / "d.onnx"
+    weights = torch.load(small / "checkpoint.pt", weights_only=True)["weights"]
+    torch.save(weights, root / "bare.pth")
+    imported = ["import-ckpt", root / "bare.pth", "--out", root / "bare.pt", "--json"]
+    told["import-ckpt"] = wildrf(*imported)
     told["export-onnx"] = wildrf("export-onnx", small, "--out", exported, "--json")
     told["parity"] = wildrf("parity", small, exported, release / "val", "--json")
     known = next((release / "val").rglob("*.jpg"))
@@ -265,6 +270,7 @@ CONTRACT = {
     "matrix": {"platforms", "rows"},
     "stress": {"checkpoint", "preprocessing", "data", "parameters", "versions", "tests", "report"},
     "explain": {"checkpoint", "images", "patches", "smoothness", "limit", "versions", "report"},
+    "import-ckpt": {"checkpoint", "sha256", "detector", "preprocessing"},
     "export-onnx": {"path"},
     "parity": {"same", "tolerance", "largest", "rows", "skipped"},
     "cases": {"n", "right", "cases", "table"},

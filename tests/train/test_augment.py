@@ -125,6 +125,32 @@ def test_a_window_has_its_size_whatever_was_drawn(height, width, seed):
     assert set(window.done) <= {*TREATMENTS, "mirror"}
 
 
+def test_factors_are_spread_evenly_from_what_leaves_a_window():
+    """At 56 of 64 pixels no factor below 0.875 is possible; the others are drawn, none is piled up."""
+    policy = AugmentPolicy(resize=1.0, resize_factor=(0.5, 1.5))
+
+    sides = np.array(
+        [augment(noise(64), 56, policy, np.random.default_rng(k))[0].shape[0] for k in range(600)]
+    )
+
+    assert sides.min() == 56
+    assert sides.max() >= 94
+    # 8 of the 40 possible pixels are shrinking; before, 225 of 600 were of one size
+    assert 0.12 < np.mean(sides < 64) < 0.3
+    assert np.bincount(sides).max() < 60
+
+
+def test_where_all_factors_leave_a_window_they_are_those_that_were_asked_for():
+    policy = AugmentPolicy(resize=1.0, resize_factor=(0.8, 1.2))
+    rng, twin = np.random.default_rng(5), np.random.default_rng(5)
+
+    treated, _ = augment(noise(100), 20, policy, rng)
+
+    twin.random(len(TREATMENTS))
+    twin.integers(0, 2), twin.integers(0, 2)
+    assert treated.shape[0] == round(min(100, 20 / 0.8 + 64) * twin.uniform(0.8, 1.2))
+
+
 def test_a_large_picture_is_cut_before_it_is_encoded():
     treated, done = augment(noise(1500), 48, AugmentPolicy(jpeg=1.0), np.random.default_rng(0))
 

@@ -7,9 +7,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from schemas.errors import CheckpointError
-from train.checkpoint import FORMAT, load_detector, pack, to_bytes, write_atomically
+from schemas.errors import CheckpointError, InputError
+from train.checkpoint import (
+    FORMAT,
+    import_checkpoint,
+    load_detector,
+    pack,
+    to_bytes,
+    write_atomically,
+)
 from train.config import build_detector
+from train.deploy.export import describe
 from train.detectors import DETECTORS
 from train.transforms import Preprocessing
 
@@ -168,3 +176,83 @@ def test_every_preprocessing_field_changes_the_digest_except_the_crop():
     assert replace(PREP, crop=1).digest == PREP.digest
     assert set(changes) | {"crop"} == set(PREP.to_dict())
     assert Preprocessing.from_dict(PREP.to_dict()) == PREP
+
+
+def bare(path, name="ladeda5"):
+    """A state dict as published: no preprocessing beside it."""
+    spec = DETECTORS[name]
+    prep = Preprocessing(representation=spec.representation)
+    torch.save(build_detector(spec, prep, "mean", seed=4).state_dict(), path)
+    return path
+
+
+def test_an_imported_checkpoint_scores_by_the_preprocessing_that_was_stated(tmp_path):
+    file = bare(tmp_path / "published.pth")
+    stated = {"scale": 2 / 3, "size": 64, "fit": "crop", "pooling": "max"}
+
+    made = import_checkpoint(file, tmp_path / "ours.pt", stated)
+
+    again = load_detector(tmp_path / "ours.pt")
+    want = Preprocessing(size=64, crop=64, fit="crop", representation="NPR", scale=2 / 3)
+    assert made.digest == again.digest
+    assert again.preprocessing == want
+    assert again.model.representation.scale == 2 / 3
+    assert again.model.pooling == "max"
+    assert again.preprocessing_source == "stated when it was imported"
+    assert again.meta["imported"]["file"] == "published.pth"
+    known = load_detector(file, assume=want).model.state_dict()
+    assert all(torch.equal(v, known[k]) for k, v in again.model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ({}, "does not say how much its NPR is scaled"),
+        ({"size": 64}, "does not say how much its NPR is scaled"),
+        ({"scale": 1.0, "detector": "tiny-ladeda"}, "does not fit tiny-ladeda"),
+        ({"scale": 1.0, "detector": "resnet"}, "expected one of ladeda5"),
+        ({"scale": 1.0, "representation": "npr"}, "representation 'npr'"),
+        ({"scale": 1.0, "fit": "squash"}, "fit 'squash'"),
+        (
+            {"scale": 1.0, "pooling": "top0"},
+            "pooling 'top0' is not known; expected mean, max, topN",
+        ),
+    ],
+)
+def test_what_cannot_be_imported_is_told_in_one_line_and_nothing_is_written(tmp_path, stated, said):
+    file = bare(tmp_path / "published.pth")
+
+    with pytest.raises(CheckpointError) as caught:
+        import_checkpoint(file, tmp_path / "ours.pt", stated)
+
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ours.pt").exists()
+
+
+def test_a_scale_need_not_be_stated_where_no_published_file_has_another(tmp_path):
+    import_checkpoint(bare(tmp_path / "a.pth", "tiny-ladeda"), tmp_path / "a.pt", {})
+    import_checkpoint(bare(tmp_path / "b.pth"), tmp_path / "b.pt", {"representation": "raw"})
+
+    assert load_detector(tmp_path / "a.pt").preprocessing == Preprocessing(
+        representation="right_diag"
+    )
+    assert load_detector(tmp_path / "b.pt").preprocessing.representation == "raw"
+
+
+def test_importing_again_is_harmless_and_never_writes_over_something_else(tmp_path):
+    file, out = bare(tmp_path / "published.pth"), tmp_path / "ours.pt"
+    before = import_checkpoint(file, out, {"scale": 1.0}).digest
+
+    assert import_checkpoint(file, out, {"scale": 1.0}).digest == before
+    with pytest.raises(InputError, match="is there already; expected a new file"):
+        import_checkpoint(file, out, {"scale": 0.5})
+    with pytest.raises(CheckpointError, match="is used as it is"):
+        import_checkpoint(out, tmp_path / "twice.pt", {"scale": 1.0})
+    assert load_detector(out).digest == before
+
+
+def test_the_terms_of_published_weights_stay_with_them(tmp_path):
+    made = import_checkpoint(bare(tmp_path / "a.pth"), tmp_path / "a.pt", {"scale": 1.0})
+
+    assert "research use only" in describe(made)["wildrf.licence"]

@@ -311,7 +311,7 @@ def test_a_student_is_taught_on_a_gpu_the_same_way_twice(
     picture_set, trained, cuda_recipe, tmp_path, jpeg
 ):
     recipe = dataclasses.replace(
-        cuda_recipe, learning_rate=1e-2, epochs=2, average=0.0,
+        cuda_recipe, detector="tiny-ladeda", learning_rate=1e-2, epochs=2, average=0.0,
         augment=dataclasses.replace(cuda_recipe.augment, jpeg=jpeg),
     )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Folders to batches: layouts, skips, carving, determinism."""
 
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -197,3 +198,26 @@ def test_workers_do_not_change_the_order(picture_set, tmp_path):
 
     assert one.digests == many.digests
     np.testing.assert_array_equal(one.pixels, many.pixels)
+
+
+def test_a_small_file_that_would_be_enlarged_without_bound_is_a_skip_with_a_reason(tmp_path):
+    """Seen whole, one row of 65,500 pixels would become 256 rows of 16.8 million: 13 GB."""
+    root = tmp_path / "set/train/0_real"
+    save(root / "good.png", size=(300, 280))
+    save(root / "row.png", size=(65_500, 1))
+    save(root / "column.png", size=(1, 65_500))
+    whole = Preprocessing(size=256, fit="whole")
+
+    tracemalloc.start()
+    found = load_images(
+        tmp_path / "set", find_images(tmp_path / "set"), whole, workers=1, keeping=Keeping(tmp_path)
+    )
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    reasons = {s.path.rsplit("/", 1)[-1]: s.reason for s in found.skipped}
+    assert [i.path for i in found.items] == ["train/0_real/good.png"]
+    assert "enlarged to 16768000 x 256 pixels, over the limit" in reasons["row.png"]
+    assert "enlarged to 256 x 16768000 pixels, over the limit" in reasons["column.png"]
+    assert most < 50e6
+    assert decode(root / "row.png", SMALL).pixels is not None

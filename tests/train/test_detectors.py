@@ -231,14 +231,20 @@ def test_published_tiny_checkpoints_load_strictly_and_score_as_described(shared,
 
 @pytest.mark.parametrize("name", ["ladeda5", "ladeda9", "ladeda17", "ladeda33"])
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_a_bare_ladeda_state_dict_is_recognised_by_its_kernels(tmp_path, name, wrapped):
+def test_a_bare_ladeda_state_dict_is_recognised_and_its_scale_is_not_guessed(
+    tmp_path, name, wrapped
+):
     weights = build(name).state_dict()
     torch.save({"model": weights} if wrapped else weights, tmp_path / "published.pth")
 
-    loaded = load_detector(tmp_path / "published.pth")
+    with pytest.raises(CheckpointError) as caught:
+        load_detector(tmp_path / "published.pth")
 
-    assert loaded.spec.name == name
-    assert loaded.preprocessing.representation == "NPR"
+    told = str(caught.value)
+    assert f"published.pth is a bare state dict of {name}" in told
+    assert f"wildrf import-ckpt {tmp_path / 'published.pth'} --out" in told
+    assert "--representation-scale 2/3" in told
+    assert "\n" not in told
 
 
 def test_a_bare_state_dict_takes_the_preprocessing_the_caller_knows(tmp_path):

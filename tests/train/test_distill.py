@@ -9,6 +9,7 @@ import torch
 from schemas.errors import CheckpointError, InputError
 from schemas.labels import Split
 from schemas.policy import AugmentPolicy
+from train import training
 from train.checkpoint import load_detector, pack, to_bytes
 from train.config import Compute, build_detector
 from train.data import Keeping, find_images, load_images
@@ -139,7 +140,7 @@ def test_every_image_shares_a_step_equally_often_and_is_never_alone():
 
 
 def test_distillation_resumes_to_the_same_student(picture_set, recipe, tmp_path, teacher):
-    student = dataclasses.replace(recipe, epochs=4, detector="ladeda9")
+    student = dataclasses.replace(recipe, epochs=4)
 
     whole = distill(teacher, picture_set, tmp_path / "a", student)
     distill(teacher, picture_set, tmp_path / "b", dataclasses.replace(student, epochs=2))
@@ -151,6 +152,50 @@ def test_distillation_resumes_to_the_same_student(picture_set, recipe, tmp_path,
     assert len(loaded.meta["teacher"]) == 64
     assert whole.val["n"] == 12
     assert whole.checkpoint.read_bytes() == resumed.checkpoint.read_bytes()
+
+
+def test_the_student_is_the_detector_of_the_recipe(picture_set, recipe, tmp_path, teacher):
+    asked = dataclasses.replace(recipe, detector="ladeda5", epochs=1)
+
+    result = distill(teacher, picture_set, tmp_path, asked)
+
+    assert load_detector(result.checkpoint).spec.name == "ladeda5"
+
+
+@pytest.mark.parametrize("name", ["ladeda17", "ladeda33"])
+def test_a_student_that_sees_more_than_it_is_shown_is_refused(
+    picture_set, recipe, tmp_path, teacher, name
+):
+    asked = dataclasses.replace(recipe, detector=name)
+
+    with pytest.raises(InputError, match=rf"{name} sees \d+ pixels; expected at most 10.*10 x 10"):
+        distill(teacher, picture_set, tmp_path, asked)
+
+
+def test_minutes_that_end_in_the_first_epoch_include_its_validation(
+    picture_set, recipe, tmp_path, teacher, monkeypatch
+):
+    """A clock that a validation moves by 10 s and a look at it by 1 s."""
+    now = [0.0]
+
+    def clock():
+        now[0] += 1.0
+        return now[0]
+
+    score = training.score_images
+
+    def slow(*arguments):
+        now[0] += 10.0
+        return score(*arguments)
+
+    monkeypatch.setattr(training, "score_images", slow)
+    timed = dataclasses.replace(recipe, max_minutes=0.5, epochs=1000)
+
+    result = distill(teacher, picture_set, tmp_path, timed, clock=clock)
+
+    assert result.stopped == "max_minutes 0.5 reached"
+    assert result.epochs == 1
+    assert 20 < result.seconds <= 32
 
 
 def test_a_teacher_of_other_pixels_is_refused(picture_set, recipe, tmp_path):

@@ -22,6 +22,7 @@ from train.explain import colour, look, overlay, score_of
 from train.measure import Leaks
 from train.metrics import average_precision
 from train.predict import predict, sigmoid
+from train.reencode import CommonFormat, common_size, reencode
 from train.training import train_detector
 
 
@@ -225,8 +226,6 @@ def test_re_encoding_is_the_same_for_both_classes_and_touches_no_file(
 
 
 def test_a_detector_of_the_format_alone_is_exposed_by_re_encoding():
-    from train.reencode import CommonFormat, reencode
-
     rng = np.random.default_rng(0)
     picture = Image.fromarray(rng.integers(0, 256, (90, 130, 3), dtype=np.uint8))
     small = picture.resize((40, 30))
@@ -237,6 +236,38 @@ def test_a_detector_of_the_format_alone_is_exposed_by_re_encoding():
     assert [min(one.size) for one in found] == [64, 64]
     assert found[0].size == (92, 64)
     assert found[0].quantization == found[1].quantization
+
+
+def test_a_picture_too_long_for_the_common_format_is_told_and_left_out_of_both_sides(
+    checkpoint, picture_set, tmp_path
+):
+    root = tmp_path / "set"
+    shutil.copytree(picture_set / "test", root / "test")
+    Image.new("RGB", (1, 1100), (9, 99, 9)).save(root / "test/reddit/1_fake/long.png")
+
+    found = evaluate(checkpoint, root, draws=50, reencoded=True)
+    without = evaluate(checkpoint, picture_set, draws=50, reencoded=True)
+
+    (skipped,) = found["skipped"]
+    assert skipped["path"] == "test/reddit/1_fake/long.png"
+    assert skipped["reason"].startswith("not re-encoded: 64 x 70400 pixels are more than the 65500")
+    assert found["platforms"]["reddit"]["n"] == 13
+    assert found["rescored"]["platforms"]["reddit"]["n"] == 12
+    for key in ("acc", "ap", "auc"):
+        gap, want = (one["rescored"]["gap"][key] for one in (found, without))
+        assert gap["difference"] == pytest.approx(want["difference"])
+
+
+def test_what_no_jpeg_can_hold_is_known_before_it_is_made():
+    common = CommonFormat(256)
+
+    assert common_size((2, 510), common) == (256, 65_280)
+    assert common_size((4000, 3000), common) == (341, 256)
+    for size in ((1, 256), (257, 1), (1, 65_500)):
+        with pytest.raises(ValueError, match="more than the 65500 a side of a JPEG"):
+            common_size(size, common)
+    with pytest.raises(ValueError, match="over the limit"):
+        common_size((60_000, 30_000), CommonFormat(30_000))
 
 
 def test_known_leaks_are_left_out_in_a_second_column(checkpoint, picture_set):

@@ -140,6 +140,33 @@ def test_posteriors_and_platforms_come_from_the_manifest(picture_set, tmp_path):
     assert targets_of(told, PLAIN).tolist() == [float(i.label) for i in items]
 
 
+@pytest.mark.parametrize("stated", [1.7, -0.1, float("nan"), float("inf"), "fake"])
+def test_a_posterior_that_is_no_probability_is_refused_with_its_row(picture_set, tmp_path, stated):
+    items = [i for i in find_images(picture_set) if i.split is Split.TRAIN]
+    write_manifest(tmp_path, [{"path": items[3].path, "platform": "reddit", "posterior": stated}])
+
+    with pytest.raises(InputError, match=r"expected a number from 0 to 1, or none") as caught:
+        described(tmp_path, items)
+
+    assert items[3].path in str(caught.value)
+    assert repr(stated) in str(caught.value)
+
+
+def test_platforms_that_no_one_names_are_not_balanced_in_silence(images):
+    asked = dataclasses.replace(PLAIN, balance="class-platform")
+    few = [i for i, item in enumerate(images.items) if not item.platform]
+    bare = dataclasses.replace(
+        images,
+        items=tuple(images.items[k] for k in few),
+        digests=tuple(images.digests[k] for k in few),
+        pixels=images.pixels[few],
+    )
+
+    with pytest.raises(InputError, match=r"no image has a platform.*set train\.balance to 'class'"):
+        epochs_of(bare, asked)
+    assert len(epochs_of(images, asked).cells) == 6
+
+
 def test_posteriors_that_no_one_states_are_refused():
     items = [Item("a.png", Split.TRAIN, "", Label.FAKE)]
 

@@ -68,6 +68,31 @@ def test_sources_share_an_epoch_by_weight_or_else_by_size():
     assert plain == {0: 20, 1: 60}
 
 
+def test_classes_are_balanced_over_the_sources_of_a_mixed_set():
+    """A source of fakes alone takes its share from the other's fakes, not from its reals."""
+    places = [Place(0, 0, "")] * 30 + [Place(0, 1, "")] * 10 + [Place(1, 1, "")] * 50
+
+    even = Counter(
+        (places[k].source, places[k].label) for k in plan(places, "class", 80, {0: 1, 1: 1})
+    )
+    heavy = Counter(
+        (places[k].source, places[k].label) for k in plan(places, "class", 80, {0: 1, 1: 3})
+    )
+
+    assert even == {(0, 0): 40, (0, 1): 20, (1, 1): 20}
+    assert heavy == {(0, 0): 40, (0, 1): 10, (1, 1): 30}
+
+
+def test_where_every_source_has_both_classes_their_weights_are_their_shares():
+    places = [Place(k % 2, k // 2 % 2, "") for k in range(40)]
+
+    shown = Counter(
+        (places[k].source, places[k].label) for k in plan(places, "class", 80, {0: 3, 1: 1})
+    )
+
+    assert shown == {(0, 0): 30, (0, 1): 30, (1, 0): 10, (1, 1): 10}
+
+
 @given(PLACES, BALANCE, st.integers(1, 200), st.integers(0, 5))
 def test_within_a_cell_no_image_is_shown_twice_more_than_another(places, balance, total, seed):
     cells = cells_of(places, balance)

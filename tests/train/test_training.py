@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -351,7 +352,7 @@ EVERYTHING = {
     "augment": AugmentPolicy(resize=0.5, blur=0.3, noise=0.3, webp=0.3, jpeg=0.5),
     "windows": 2,
     "average": 0.9,
-    "balance": "class-platform",
+    "balance": "class",
     "pooling": "top25",
     "fit": "whole",
 }
@@ -622,3 +623,50 @@ def test_a_class_that_is_balanced_away_is_still_refused(recipe, tmp_path, pictur
 
     with pytest.raises(InputError, match="no usable image in train/0_real"):
         train_detector(root, tmp_path / "run", dataclasses.replace(recipe, balance="class"))
+
+
+@pytest.mark.parametrize("factors", [(0.5, 1.5), (0.5, 0.8)])
+def test_shrinking_that_leaves_no_window_is_refused(picture_set, recipe, tmp_path, factors):
+    shrinking = AugmentPolicy(resize=0.5, resize_factor=factors)
+    crop = 64 if factors[1] > 1 else 52  # 52 / 64 is above 0.8
+    asked = dataclasses.replace(recipe, crop=crop, augment=shrinking)
+
+    with pytest.raises(InputError, match=r"expected room to shrink; lower train\.crop"):
+        train_detector(picture_set, tmp_path, asked)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_minutes": float("inf")}, r"train\.max_minutes is inf; expected minutes, or None"),
+        ({"max_minutes": float("nan")}, r"train\.max_minutes is nan"),
+        ({"cache_gib": float("inf")}, r"train\.cache_gib is inf.*finite"),
+        ({"representation_scale": float("inf")}, r"train\.representation_scale is inf.*finite"),
+        ({"learning_rate": float("nan")}, r"train\.learning_rate is nan.*finite"),
+        ({"average": float("nan")}, r"train\.average is nan.*finite"),
+        ({"augment": AugmentPolicy(noise_levels=(1, float("inf")))}, r"noise_levels.*inf.*finite"),
+        ({"augment": AugmentPolicy(jpeg=float("nan"))}, r"augment\.jpeg is nan.*finite"),
+    ],
+)
+def test_a_number_without_end_is_refused_before_anything_is_decoded(
+    picture_set, recipe, tmp_path, change, message
+):
+    with pytest.raises(InputError, match=message):
+        train_detector(picture_set, tmp_path / "run", dataclasses.replace(recipe, **change))
+
+    assert not (tmp_path / "run").exists()
+
+
+def test_targets_that_are_no_class_are_counted(picture_set, recipe, tmp_path):
+    root = tmp_path / "set"
+    shutil.copytree(picture_set, root)
+    paths = sorted(str(p.relative_to(root)) for p in (root / "train").rglob("*.png"))
+    rows = [{"path": p, "posterior": 0.3 if k < 10 else None} for k, p in enumerate(paths)]
+    pq.write_table(pa.Table.from_pylist(rows), root / "manifest.parquet")
+    short = dataclasses.replace(recipe, epochs=1)
+
+    hard = train_detector(root, tmp_path / "hard", short)
+    soft = train_detector(root, tmp_path / "soft", dataclasses.replace(short, labels="posterior"))
+
+    assert (hard.soft_targets, soft.soft_targets) == (0, 10)
+    assert json.loads((tmp_path / "soft/metrics.json").read_text())["soft_targets"] == 10

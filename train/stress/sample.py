@@ -15,11 +15,12 @@ from typing import Any
 
 from PIL import Image
 
-from train.data import MAX_PIXELS, Item, Skipped, quiet_decoder
+from train.data import Item, Skipped, quiet_decoder
 from train.evaluate import platform_of
 from train.stress.coding import coding_of
 from train.stress.plan import Facts
 from train.stress.tone import tone_of
+from train.transforms import require_pixels
 
 RULE = "in proportion to platform and class, a rare class a fifth or more, by hash of path and seed"
 
@@ -114,8 +115,7 @@ def open_image(content: bytes) -> Image.Image:
         ValueError: if it has more.
     """
     image = Image.open(io.BytesIO(content))
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{image.width} x {image.height} pixels, over the limit {MAX_PIXELS}")
+    require_pixels(image.size)
     return image
 
 
