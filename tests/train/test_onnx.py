@@ -222,21 +222,25 @@ def test_a_logit_that_is_no_number_fails_the_check_on_whatever_picture(off):
 
 
 @pytest.mark.parametrize(
-    ("own", "asked", "allowed"),
+    ("own", "detector", "asked", "allowed"),
     [
-        ((7.2e-6, 1e-7), None, 1e-5),
-        ((1e-7, 3.9e-5), None, 3.9e-5),
-        ((3.9e-5, 2e-3), None, 1e-4),
-        ((3.9e-5, float("inf")), None, 1e-4),
-        ((NAN, 2e-5), None, 2e-5),
-        ((3.9e-5,), 0.0, 0.0),
-        ((3.9e-5,), 1e-5, 1e-5),
+        ((7.2e-6, 1e-7), "tiny-ladeda", None, 1e-5),
+        ((3.9e-5,), "tiny-ladeda", None, 1e-5),
+        ((1e-7, 1e-6), "ladeda9", None, 1e-5),
+        ((1e-7, 1.1e-5), "ladeda9", None, 3.3e-5),
+        ((2e-3, 1e-7), "ladeda9", None, 1e-4),
+        ((float("inf"),), "ladeda9", None, 1e-4),
+        ((NAN, 2e-5), "ladeda9", None, 1e-5),
+        ((1.1e-5,), "ladeda9", 0.0, 0.0),
+        ((1.1e-5,), "ladeda9", 1e-5, 1e-5),
     ],
 )
-def test_a_file_may_be_off_by_what_was_asked_for_or_by_what_float32_is_off_by_in_torch(
-    own, asked, allowed
+def test_a_file_may_be_off_by_what_was_asked_for_or_what_a_deep_detector_is_off_by_in_torch(
+    own, detector, asked, allowed
 ):
-    assert export.allowed(export.Differences((0.0,), own), asked) == allowed
+    found = export.Differences((0.0,), own)
+
+    assert export.allowed(found, detector, asked) == pytest.approx(allowed)
 
 
 @pytest.mark.slow
@@ -246,8 +250,8 @@ def test_a_detector_that_was_hardly_trained_is_exported(picture_set, recipe, tmp
 
     found = export.export_onnx(tmp_path / "checkpoint.pt", tmp_path / "a.onnx")
 
-    assert found.largest_difference <= found.tolerance == max(1e-5, found.torch_difference)
-    assert found.tolerance < 1e-4
+    assert found.largest_difference <= found.tolerance
+    assert 1e-5 < found.tolerance <= min(3.001 * found.torch_difference, 1e-4)
 
 
 def test_a_wrong_graph_is_caught_by_the_check(tiny):

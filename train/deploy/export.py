@@ -42,8 +42,10 @@ PATCHES = "patch_logits"
 TOLERANCE = 1e-5
 """How far a logit may be from torch's in float64, as a part of 1 + the logit (`difference`)."""
 
-MOST = 1e-4
-"""How far it may be where torch's own float32 is further away than TOLERANCE."""
+SLACK, MOST = 3, 1e-4
+"""In detectors deeper than Tiny-LaDeDa: how often torch's own float32 difference, and how far at most."""
+
+SHALLOW = ("tiny-ladeda",)
 
 SHAPES = ((256, 256), (480, 640), (640, 427), (60, 90), (33, 300), (700, 90), (97, 1))
 """Heights and widths the file is checked on: as they are, wide, tall, enlarged, and odd."""
@@ -103,7 +105,7 @@ def export_onnx(
     loaded = load_detector(checkpoint)
     model = to_model(loaded, patch_map=patch_map)
     found = check(loaded, model.SerializeToString(), out.name)
-    checked = require_close(found, allowed(found, tolerance), out.name)
+    checked = require_close(found, allowed(found, loaded.spec.name, tolerance), out.name)
     _state(model, {"wildrf.checked": json.dumps(checked)})
     write_atomically(out, model.SerializeToString(deterministic=True))
     return _exported(out, loaded, checked)
@@ -117,14 +119,17 @@ class Differences:
     torch: tuple[float, ...]
 
 
-def allowed(found: Differences, tolerance: float | None) -> float:
-    """The tolerance that was asked for; by default what float32 can give.
+def allowed(found: Differences, detector: str, tolerance: float | None) -> float:
+    """The tolerance that was asked for; by default TOLERANCE, or what float32 can give in a deep detector.
 
-    That is TOLERANCE, and what torch's own float32 is off by where that is more, up to MOST: in a detector
-    that was hardly trained, rounding grows from layer to layer. LaDeDa9 after 6 steps at 32 pixels is off
-    by 2e-5 to 4e-5 in torch, and by half of that in ONNX Runtime.
+    Where one was hardly trained, rounding grows from layer to layer. LaDeDa9 after 6 steps at 32 pixels (four
+    seeds): torch is off by 1.1e-5 to 3.9e-5, ONNX Runtime by 0.3 to 1.6 times as much.
     """
-    return min(max(TOLERANCE, *found.torch), MOST) if tolerance is None else tolerance
+    if tolerance is not None:
+        return tolerance
+    if detector in SHALLOW:
+        return TOLERANCE
+    return min(max(TOLERANCE, SLACK * float(np.max(found.torch))), MOST)
 
 
 def require_close(found: Differences, tolerance: float, name: str) -> dict[str, Any]:
