@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 from schemas.labels import Label
 from schemas.policy import TrainPolicy
 from train import data, measure
-from train.artifacts import open_run_folder, skipped_rows, write_json, write_lines, write_scores
+from train.artifacts import (
+    CONFIG,
+    open_run_folder,
+    skipped_rows,
+    write_json,
+    write_lines,
+    write_scores,
+)
 from train.augment import TREATMENTS
 from train.checkpoint import pack, to_bytes, write_atomically
 from train.config import (
@@ -122,6 +129,13 @@ class Loaded:
             {"root": str(s.root), "weight": s.weight, "manifest": data.manifest_digest(s.root)}
             for s in self.sources
         ]
+
+    def places(self, teacher_roots: Sequence[Path]) -> dict[str, Any]:
+        """The folders of all roots, and those a teacher learnt from, as any working directory finds them."""
+        roots = [str(source.root.resolve()) for source in self.sources]
+        sources = [{**o, "root": r} for o, r in zip(self.origins, roots, strict=True)]
+        taught = [str(root) for root in teacher_roots]
+        return {"root": roots[0], "sources": sources, "teacher_roots": taught}
 
 
 def _by_class(items: Sequence[data.Item]) -> dict[str, int]:
@@ -271,10 +285,15 @@ def finish(
     stopped: str,
     loaded: Loaded,
     spec: DetectorSpec,
+    *,
+    teacher_roots: Sequence[Path] = (),
     **extra: Any,
 ) -> TrainResult:
-    """Write the artifacts of a run; `extra` (plain values) goes into checkpoint and config."""
-    config = {
+    """Write the artifacts of a run; `extra` (plain values) goes into checkpoint and config.
+
+    `teacher_roots` are the folders that a teacher learnt from: for config.json alone.
+    """
+    config: dict[str, Any] = {
         "recipe": asdict(run.recipe),
         "detector": spec.name,
         "parameters": sum(p.numel() for p in run.detector.parameters()),
@@ -301,6 +320,8 @@ def finish(
         val_source=loaded.val_source,
         images=loaded.counts,
     )
+    placed = {**config["data"], **loaded.places(teacher_roots)}
+    write_json(out / CONFIG, {**config, "data": placed})
     _write(out, run, state, loaded, spec, config, result, extra)
     for path in out.glob(".*.pixels.*"):  # they were kept for a run that is now over
         path.unlink(missing_ok=True)
@@ -360,7 +381,6 @@ def _write(
         **extra,
     )
     write_atomically(result.checkpoint, to_bytes(checkpoint))
-    write_json(out / "config.json", config)
     write_lines(out / "curve.jsonl", ({**row, "run": run.key[:16]} for row in state.curve))
     record = {**result.to_dict(), "best_by": BEST_BY, "skipped_count": len(result.skipped)}
     record["checkpoint"] = result.checkpoint.name

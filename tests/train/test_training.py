@@ -601,3 +601,19 @@ def test_a_class_that_is_balanced_away_is_still_refused(recipe, tmp_path, pictur
 
     with pytest.raises(InputError, match="no usable image in train/0_real"):
         train_detector(root, tmp_path / "run", dataclasses.replace(recipe, balance="class"))
+
+
+def test_the_record_finds_the_data_from_anywhere_and_the_checkpoint_is_the_same_wherever_it_lay(
+    picture_set, recipe, tmp_path, monkeypatch
+):
+    short = dataclasses.replace(recipe, epochs=1)
+    monkeypatch.chdir(picture_set.parent)
+
+    train_detector(Path(picture_set.name), tmp_path / "a", short)
+    train_detector(picture_set, tmp_path / "b", short)
+
+    records = [json.loads((tmp_path / run / "config.json").read_text()) for run in "ab"]
+    assert records[0]["data"] == records[1]["data"]
+    assert records[0]["data"]["root"] == str(picture_set.resolve())
+    one, other = ((tmp_path / run / "checkpoint.pt").read_bytes() for run in "ab")
+    assert one == other
