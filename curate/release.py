@@ -25,6 +25,10 @@ from schemas.layout import MANIFEST
 SUMS = "SHA256SUMS"
 """The list that ``sha256sum --check`` reads; its own digest is the root hash."""
 
+SIMULATED = (
+    "**Simulated data.** A program made these images and posts; nothing here is of a real platform."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Materialised:
@@ -101,6 +105,7 @@ def card(manifest: pa.Table, facts: dict[str, Any]) -> str:
     lines = [
         f"# {facts['name']}",
         "",
+        *([SIMULATED, ""] if facts.get("simulated") else []),
         "Images from social platforms, real and AI-generated, in WildRF layout "
         "(`train`, `val`, `test/<platform>`, each with `0_real` and `1_fake`).",
         f"{facts['images']} images; root hash `{facts['root_hash']}` (the SHA-256 of `{SUMS}`).",

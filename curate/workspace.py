@@ -84,12 +84,12 @@ def create_workspace(root: Path) -> Workspace:
         InputError: if `root` already is a workspace, or is not a folder.
     """
     if root.exists() and not root.is_dir():
-        raise InputError(f"{root} is a file; expected a folder, new or empty")
+        raise InputError(f"{root} is a file; expected a folder; name another place")
     if (root / POLICY).exists():
         raise InputError(f"{root} already is a workspace; use another folder, or work in this one")
     root.mkdir(parents=True, exist_ok=True)
     _write_secret(root / SECRET)
-    (root / ".gitignore").write_text(IGNORED)
+    keep_out_of_git(root, IGNORED)
     Catalog(root / "catalog.duckdb").create()
     # The policy comes last: a folder without one is no workspace, and init can be run again.
     text = files("curate").joinpath("wildrf.toml").read_text(encoding="utf-8")
@@ -131,6 +131,17 @@ def find_workspace(start: Path) -> Workspace:
         f"no {POLICY} in {start} or above it; go to a workspace, name one with --workspace, "
         "or make one with `wildrf init DIR`"
     )
+
+
+def keep_out_of_git(root: Path, patterns: str) -> None:
+    """Add those of `patterns`, a line each, that the .gitignore of `root` lacks; what is there stays."""
+    place = root / ".gitignore"
+    there = place.read_text(encoding="utf-8", errors="replace") if place.exists() else ""
+    missing = [line for line in patterns.splitlines() if line not in there.splitlines()]
+    if missing:
+        ends = "" if there.endswith("\n") or not there else "\n"
+        with place.open("a", encoding="utf-8") as file:
+            file.write(ends + "".join(f"{line}\n" for line in missing))
 
 
 def _write_secret(path: Path) -> None:

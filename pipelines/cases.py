@@ -21,10 +21,21 @@ def table_for(asked: Path | None, workspace: Path | None) -> Path | None:
 
     if asked is not None:
         return table_at(asked)
-    table = find_table((workspace or Path()) / FOLDER)
+    table = find_table(place_of(workspace))
     if table is not None:
         read_cases(table)
     return table
+
+
+def place_of(workspace: Path | None) -> Path:
+    """Where the cases lie that nobody named: in `workspace`; else here, or in the workspace around us."""
+    from curate.workspace import POLICY
+
+    here = workspace or Path()
+    if workspace is None and not (here / FOLDER).is_dir():
+        around = (Path.cwd(), *Path.cwd().parents)
+        here = next((folder for folder in around if (folder / POLICY).is_file()), here)
+    return here / FOLDER
 
 
 def table_at(place: Path) -> Path:
@@ -60,12 +71,17 @@ def after_training(result: dict[str, Any], table: Path | None) -> list[str]:
     return lines(result["cases"])
 
 
+def _verdict(row: dict[str, Any]) -> str:
+    by = f" by the calibrated threshold, logit {row['threshold']:.3f}" if row["threshold"] else ""
+    return f"{row['verdict']} ({row['score']:.4f}){by}"
+
+
 def lines(result: dict[str, Any]) -> list[str]:
     """How many are right, which are not, and what changed since the run before."""
     told = [f"cases: {result['right']} of {result['n']} as expected ({result['table']})"]
     for row in result["cases"]:
         if not row["right"]:
-            found = row.get("error") or f"{row['verdict']} ({row['score']:.4f})"
+            found = row.get("error") or _verdict(row)
             note = f"; {row['note']}" if row["note"] else ""
             told.append(f"  {row['path']}: expected {row['expected']}, found {found}{note}")
     told += [

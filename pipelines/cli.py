@@ -130,6 +130,9 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
+NO_TORCH = "torch is not installed; expected it for detectors; pip install 'wildrf[train]'"
+
+
 def _run(arguments: list[str] | None) -> int:
     """The exit code of one command line. Errors that are nobody's mistake in the code are told here."""
     from schemas.errors import WildrfError
@@ -141,6 +144,10 @@ def _run(arguments: list[str] | None) -> int:
         return _fail(str(error), error.exit_code)
     except typer.TyperException as error:
         return _misused(error)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        return _fail(NO_TORCH, 2)
     except (BrokenPipeError, SystemExit) as error:
         return _reader_gone(error)
     except MemoryError:

@@ -30,6 +30,7 @@ from schemas.errors import InputError
 from schemas.labels import Label, MatchKind, Word
 from schemas.policy import DedupePolicy
 from schemas.records import Match, Thumbnail
+from train.simulated import is_simulated
 
 STAGE = "dedupe-folder/2"
 
@@ -64,6 +65,7 @@ def dedupe_folder(
     groups = _groups(grouped, paths)
     result = {
         "images": len(rows),
+        "simulated": is_simulated(root),
         "matches": _listed(matches, paths),
         "groups": groups,
         "apart": _apart(grouped, paths),
@@ -258,7 +260,13 @@ def dedupe_workspace(
     benchmark = None if against is None else open_benchmark(against, engine, progress)
     reviewed = review_pairs(workspace, words) if words else []
     counts = (regroup_catalog(workspace) if words else None) or dedupe_catalog(workspace, progress)
-    result = {"images": counts["images"], **_of_catalog(workspace), "broken": []}
+    simulated = workspace.policy.simulated
+    result = {
+        "images": counts["images"],
+        "simulated": simulated,
+        **_of_catalog(workspace),
+        "broken": [],
+    }
     if words:
         result["reviewed"] = reviewed
     if benchmark is not None:

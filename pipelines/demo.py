@@ -18,7 +18,7 @@ from typing import Any
 from curate.catalog import Catalog
 from curate.simulated import WorldSpec, build_world, serve_media
 from curate.work import Engine, Progress
-from curate.workspace import IGNORED, POLICY, SECRET, Workspace, open_workspace
+from curate.workspace import IGNORED, POLICY, SECRET, Workspace, keep_out_of_git, open_workspace
 from pipelines.truth import Finding, compare
 from pipelines.whole_run import STAGES, Context, Stage, run_stages
 from schemas.errors import InputError
@@ -51,9 +51,7 @@ def run(
     world = make_world(root, spec, engine, say)
     workspace = make_workspace(root, seed)
     with serve_media(world) as base:
-        context = Context(
-            with_mirrors(workspace, world / "media", base), engine, progress, say, True
-        )
+        context = Context(with_mirrors(workspace, world / "media", base), engine, progress, say)
         stages = run_stages(context, (*STAGES, Stage("distill", "teach a small detector", distill)))
     findings = compare(workspace, world / "truth.json", context.results)
     seconds = time.monotonic() - began
@@ -89,23 +87,21 @@ def make_world(root: Path, spec: WorldSpec, engine: Engine, say: Say) -> Path:
     """The world in `root/world`; one that is whole and of the same spec is left alone.
 
     Raises:
-        InputError: if another world is there.
+        InputError: if another world is there, or anything that no demo made.
     """
     world = root / "world"
     wanted = hashlib.sha256(repr(asdict(spec)).encode()).hexdigest()
     mark = root / ".world"
+    _claim(root)
     if mark.is_file():
         if mark.read_text() != wanted:
             raise InputError(
                 f"{root} holds a demo of another world (other --images or --seed); name another folder"
             )
         return world
-    if (root / POLICY).exists() and not (root / ".demo").exists():
-        raise InputError(f"{root} is a workspace of its own; name a new folder for the demo")
-    root.mkdir(parents=True, exist_ok=True)
-    (root / ".demo").touch()
     began = time.monotonic()
-    _clear(world)
+    if world.exists():  # one that was not finished
+        shutil.rmtree(world)
     build_world(world, spec, engine=engine)
     waiting = root / ".world.part"
     waiting.write_text(wanted)
@@ -114,26 +110,47 @@ def make_world(root: Path, spec: WorldSpec, engine: Engine, say: Say) -> Path:
     return world
 
 
-def _clear(world: Path) -> None:
-    """Nothing is left of a world that was not finished."""
-    if world.exists():
-        shutil.rmtree(world)
+def _claim(root: Path) -> None:
+    """Mark `root` as a demo's, whose files may be made anew.
+
+    Raises:
+        InputError: if it holds what no demo put there.
+    """
+    mark = root / ".demo"
+    if mark.is_file():
+        return
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise InputError(
+            f"{root} holds something that is no demo; expected a new or empty folder; name another"
+        )
+    root.mkdir(parents=True, exist_ok=True)
+    mark.touch()
 
 
 def make_workspace(root: Path, seed: int) -> Workspace:
-    """The demo's workspace. Its secret is derived from the seed: nobody in it is real."""
+    """The demo's workspace. Its secret is derived from the seed: nobody in it is real.
+
+    Raises:
+        InputError: if it was made before demos said of themselves that they are simulated.
+    """
     if not (root / POLICY).exists():
         secret = hashlib.sha256(f"wildrf demo {seed}".encode()).hexdigest()
         handle = os.open(root / SECRET, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w") as file:
             file.write(secret + "\n")
-        (root / ".gitignore").write_text(IGNORED + "world/\n")
+        keep_out_of_git(root, IGNORED + "world/\n")
         Catalog(root / "catalog.duckdb").create()
         text = files("pipelines").joinpath("demo.toml").read_text(encoding="utf-8")
         waiting = root / f".{POLICY}"
         waiting.write_text(text, encoding="utf-8")
         waiting.replace(root / POLICY)
-    return open_workspace(root)
+    workspace = open_workspace(root)
+    if not workspace.policy.simulated:
+        raise InputError(
+            f"{root / POLICY} does not say `simulated = true`, as an older version's does not; name a new "
+            "folder for the demo, or remove this one"
+        )
+    return workspace
 
 
 def with_mirrors(workspace: Workspace, media: Path, base: str) -> Workspace:
@@ -163,9 +180,7 @@ def distill(context: Context) -> dict[str, Any]:
         epochs=STUDENT_EPOCHS,
         crop=STUDENT_CROP,
     )
-    scored = evaluate_run(
-        out / "checkpoint.pt", context.release, out, context.workspace, simulated=True
-    )
+    scored = evaluate_run(out / "checkpoint.pt", context.release, out, context.workspace)
     return {**result, "evaluation": scored}
 
 

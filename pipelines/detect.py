@@ -152,10 +152,12 @@ def checkpoint_of(path: Path) -> Path:
 
 def say_epoch(report: Any) -> str:
     """One line per epoch."""
+    from train.engine import show_loss
+
     val = report.val
     auc = "" if val.get("auc") is None else f", AUC {val['auc']:.3f}"
     return (
-        f"epoch {report.epoch}: train loss {report.loss:.4f}, val accuracy {val['acc']:.3f}"
+        f"epoch {report.epoch}: train loss {show_loss(report.loss)}, val accuracy {val['acc']:.3f}"
         f"{auc} (n={val['n']}), {report.seconds:.0f} s"
     )
 
@@ -167,8 +169,15 @@ def train_lines(result: dict[str, Any]) -> list[str]:
         f"{result['epochs']} epochs in {result['seconds']:.0f} s, stopped: {result['stopped']}",
         f"validation (n={val['n']}): {_metric(val, 'acc')}, {_metric(val, 'ap')}, {_metric(val, 'auc')}",
         *(f"skipped {s['path']}: {s['reason']}" for s in result["skipped"][:10]),
+        *moved_lines(result),
         f"checkpoint: {result['checkpoint']}",
     ]
+
+
+def moved_lines(result: dict[str, Any]) -> list[str]:
+    """Where a calibration is now that was of the weights before these, if there was one."""
+    place = result["old_calibration"]
+    return [f"the old weights' calibration is now {place}; calibrate again"] if place else []
 
 
 def predict_line(row: dict[str, Any]) -> str:
@@ -269,36 +278,43 @@ def export_lines(result: dict[str, Any]) -> list[str]:
         f"{result['path']}: {result['detector']}, {result['bytes'] / 1e6:.1f} MB, "
         f"preprocessing {result['preprocessing_digest']} inside",
         f"checked on {result['pictures']} pictures: logits within {result['largest_difference']:.1e} of "
-        f"torch's (allowed {result['tolerance']:g})",
+        f"torch's in float64 (torch's own in float32: {result['torch_difference']:.1e}; allowed: "
+        f"{result['tolerance']:.2g})",
     ]
 
 
 def parity_of(
-    checkpoint: Path, paths: list[Path], files: int, tolerance: float | None
+    checkpoint: Path, paths: list[Path], files: int, tolerance: float | None, device: str = "auto"
 ) -> dict[str, Any]:
     """Training path, predict path and, if an ONNX file stands before the images, that."""
     from train.deploy.parity import parity, split_onnx
 
     onnx, images = split_onnx(paths)
     require_images(images)
-    return parity(checkpoint, images, onnx=onnx, files=files, tolerance=tolerance).to_dict()
+    found = parity(checkpoint, images, onnx=onnx, files=files, tolerance=tolerance, device=device)
+    return found.to_dict()
 
 
 def parity_lines(result: dict[str, Any]) -> list[str]:
     """A line per file and path, then the verdict."""
     rows = [
         [
-            row["path"], row["route"], f"{row['training']:.6f}", f"{row['logit']:.6f}",
-            f"{row['difference']:.1e}", row["step"] or "-",
+            row["path"], row["route"], row["device"], f"{row['training']:.6f}",
+            f"{row['logit']:.6f}", f"{row['difference']:.1e}", row["step"] or "-",
         ]
         for row in result["rows"]
     ]  # fmt: skip
-    most = ", ".join(f"{route} {value:.1e}" for route, value in result["largest"].items())
+    allowed = {
+        row["route"]: f"on {row['device']} (allowed {row['tolerance']:g})" for row in result["rows"]
+    }
+    most = ", ".join(
+        f"{route} {value:.1e} {allowed[route]}" for route, value in result["largest"].items()
+    )
     verdict = "the same" if result["same"] else "NOT the same"
     return [
-        *table(rows, ["file", "path", "training", "logit", "difference", "from"]),
+        *table(rows, ["file", "path", "on", "training", "logit", "difference", "from"]),
         *(f"left out {row['path']}: {row['reason']}" for row in result["skipped"]),
-        f"{verdict}: largest difference {most} (allowed {result['tolerance']:g})",
+        f"{verdict}: largest difference {most}",
     ]
 
 
@@ -315,9 +331,7 @@ def require_images(paths: list[Path]) -> None:
             raise InputError(f"{path} does not exist; expected an image or a folder of images")
 
 
-def evaluate_run(
-    checkpoint: Path, root: Path, out: Path, workspace: Workspace, *, simulated: bool = False
-) -> dict[str, Any]:
+def evaluate_run(checkpoint: Path, root: Path, out: Path, workspace: Workspace) -> dict[str, Any]:
     """A checkpoint's numbers on a release; its scores go to the catalog, so that `why` can tell them.
 
     Done before for the same checkpoint and images, it is read, not done again.
@@ -325,7 +339,7 @@ def evaluate_run(
     import pyarrow.parquet as pq
 
     place = out / "evaluation"
-    result = _evaluated(checkpoint, root, place, simulated)
+    result = _evaluated(checkpoint, root, place)
     scores = pq.read_table(place / "scores.parquet", columns=["sha256", "logit"]).to_pylist()
     model = result["checkpoint"]["sha256"]
     rows = [Score(model=model, digest=row["sha256"], logit=row["logit"]) for row in scores]
@@ -333,7 +347,7 @@ def evaluate_run(
     return result
 
 
-def _evaluated(checkpoint: Path, root: Path, place: Path, simulated: bool) -> dict[str, Any]:
+def _evaluated(checkpoint: Path, root: Path, place: Path) -> dict[str, Any]:
     """The evaluation in `place`, made there if it is not one of this checkpoint and this release."""
     from pipelines.evaluation import evaluate_folder
 
@@ -347,7 +361,7 @@ def _evaluated(checkpoint: Path, root: Path, place: Path, simulated: bool) -> di
         found: dict[str, Any] = json.loads((place / "metrics.json").read_text())
         return found
     mark.unlink(missing_ok=True)
-    result = evaluate_folder(checkpoint, root, place, None, simulated=simulated)
+    result = evaluate_folder(checkpoint, root, place, None)
     waiting = place / ".of.json"
     waiting.write_text(json.dumps(of, indent=1) + "\n")
     waiting.replace(mark)

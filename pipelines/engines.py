@@ -10,12 +10,14 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
-from multiprocessing import get_context, parent_process, resource_tracker
+from multiprocessing import current_process, get_context, parent_process, resource_tracker
 from typing import Any, TypeVar
 
 from curate.work import CRASHED, Engine, Serial
@@ -88,7 +90,7 @@ class LocalPool:
             ServiceError: if an item kills its process and `lost` does not say what stands in for it.
         """
         held = list(items)
-        if len(held) < CHUNK:
+        if len(held) < CHUNK and self._pool is None and lost is None and seconds is None:
             yield from map(work, held)
             return
         done = 0
@@ -141,28 +143,47 @@ class DaskEngine:
         lost: Callable[[T, str], R] | None = None,
         seconds: float | None = None,
     ) -> Iterator[R]:
-        """`work` of each item, in the order of the items; Dask itself retries what a lost worker held."""
+        """`work` of each item, in the order of the items; Dask itself retries what a lost worker held.
+
+        Raises:
+            ServiceError: if an item kills its process and `lost` does not say what stands in for it.
+        """
         held = list(items)
         chunks = [held[i : i + CHUNK] for i in range(0, len(held), CHUNK)]
-        futures = self.client.map(_Each(work, seconds), chunks, pure=False)
-        for chunk, future in zip(chunks, futures, strict=True):
+        todo = partial(_each, work, seconds=seconds)
+        waiting = deque(self.client.map(todo, chunks, pure=False))
+        for chunk in chunks:
+            future = waiting.popleft()  # the cluster forgets a result once nobody holds its future
             try:
-                yield from future.result()
+                results = future.result()
             except Exception as error:
                 # Dask names the class of a worker that kept dying only in its own module.
-                if type(error).__name__ != "KilledWorker" or lost is None:
+                if type(error).__name__ != "KilledWorker":
                     raise
-                yield from (lost(item, CRASHED) for item in chunk)
+                self._finish(waiting)
+                alone = partial(_one_by_one_there, work, lost=lost, seconds=seconds)
+                results = self.client.submit(alone, chunk, pure=False).result()
+            yield from results
+
+    @staticmethod
+    def _finish(futures: Iterable[Any]) -> None:
+        """Wait for all of them: another that kills would take a worker from one that is tried alone."""
+        from distributed import wait
+
+        wait(list(futures))
 
 
-class _Each:
-    """`_each` with its work, in a form that can travel."""
-
-    def __init__(self, work: Callable[[Any], Any], seconds: float | None) -> None:
-        self.work, self.seconds = work, seconds
-
-    def __call__(self, items: list[Any]) -> list[Any]:
-        return _each(self.work, items, self.seconds)
+def _one_by_one_there(
+    work: Callable[[T], R],
+    items: list[T],
+    *,
+    lost: Callable[[T, str], R] | None,
+    seconds: float | None,
+) -> list[R]:
+    """`_one_by_one` on a cluster's worker, which lives on and is told how its process ended."""
+    # Workers are often daemons, which may have no children; this one's end before the task does.
+    vars(current_process())["_config"]["daemon"] = False
+    return list(_one_by_one(work, items, lost, seconds))
 
 
 @contextmanager
@@ -176,7 +197,11 @@ def _dask_client(scheduler: str | None, workers: int) -> Iterator[Any]:
     if scheduler is None:
         with (
             LocalCluster(
-                n_workers=workers, threads_per_worker=1, dashboard_address=None
+                n_workers=workers,
+                threads_per_worker=1,
+                dashboard_address=None,
+                # On one machine, what killed a worker once kills the next as well.
+                scheduler_kwargs={"allowed_failures": 0},
             ) as cluster,
             Client(cluster) as client,
         ):

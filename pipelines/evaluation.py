@@ -22,8 +22,9 @@ from schemas.records import Image
 from train.artifacts import Learnt, read_learnt
 from train.compare import Judged, compare, matrix
 from train.data import Item, find_images
-from train.measure import Leaks
+from train.measure import Leaks, told_over
 from train.scores import ScoredSet, read_manifest, read_scores, shown_platform
+from train.simulated import is_simulated
 from train.slices import ImageFacts
 
 LEARNT_FROM = (Split.TRAIN, Split.VAL)
@@ -262,7 +263,6 @@ def evaluate_folder(
     seed: int = 0,
     engine: Engine | None = None,
     progress: Progress | None = None,
-    simulated: bool = False,
 ) -> dict[str, Any]:
     """A checkpoint's numbers on a folder; with `out`, its scores, metrics and page go there."""
     from curate.work import Serial, Silent
@@ -284,7 +284,7 @@ def evaluate_folder(
         known=Known(facts_of(root), find),
         reencoded=reencoded,
     )
-    return _with_page(result, out, checkpoint.parent, simulated)
+    return _with_page(result, out, checkpoint.parent)
 
 
 def evaluate_table(
@@ -308,7 +308,7 @@ def evaluate_table(
     find = leaks_of(root, None, looking or Looking(), engine or Serial(), progress or Silent())
     known = Known(facts_of(root), find)
     result = evaluate_scores(scores, root, out=out, draws=draws or DRAWS, seed=seed, known=known)
-    return _with_page(result, out, None, False)
+    return _with_page(result, out, None)
 
 
 def _keep_run(out: Path) -> None:
@@ -333,14 +333,12 @@ def _telling(progress: Progress) -> Callable[[int, int], None]:
     return tell
 
 
-def _with_page(
-    result: dict[str, Any], out: Path | None, run: Path | None, simulated: bool
-) -> dict[str, Any]:
+def _with_page(result: dict[str, Any], out: Path | None, run: Path | None) -> dict[str, Any]:
     if out is None:
         return {**result, "report": None}
     from pipelines.report.evaluation import write_evaluation_page
 
-    page = write_evaluation_page(result, out, run=run, simulated=simulated)
+    page = write_evaluation_page(result, out, run=run)
     return {**result, "report": str(page)}
 
 
@@ -365,7 +363,8 @@ def calibrate_folder(
         undecided=undecided,
         on_image=_telling(progress or Silent()),
     )
-    return {**calibration.to_dict(), "path": str(place)}
+    simulated = is_simulated(root, checkpoint)
+    return {**calibration.to_dict(), "path": str(place), "simulated": simulated}
 
 
 def compare_runs(
@@ -374,7 +373,9 @@ def compare_runs(
     """Each run or score file against the first."""
     from train.resampling import DRAWS
 
-    return compare(_named(paths, read_scores), draws=draws or DRAWS, seed=seed)
+    runs = _named(paths, read_scores)
+    simulated = any(run.context.get("simulated", False) for run in runs.values())
+    return {**compare(runs, draws=draws or DRAWS, seed=seed), "simulated": simulated}
 
 
 def _named(paths: Sequence[Path], read: Callable[[Path], Any]) -> dict[str, Any]:
@@ -393,7 +394,10 @@ def matrix_of(
     """Runs against test platforms; with `out`, as a page too."""
     from train.resampling import DRAWS
 
-    result = matrix(_named(paths, _judged), draws=draws or DRAWS, seed=seed)
+    judged = _named(paths, _judged)
+    simulated = any(run.scored.context.get("simulated", False) for run in judged.values())
+    found = matrix(judged, draws=draws or DRAWS, seed=seed)
+    result = {**found, "simulated": simulated}
     if out is None:
         return {**result, "report": None}
     from pipelines.report.evaluation import write_matrix_page
@@ -469,14 +473,15 @@ def _classes(counts: Mapping[str, int]) -> str:
 
 
 def _notes(result: Mapping[str, Any]) -> list[str]:
-    groups = result["groups"]
+    groups, total = result["groups"], len(result["platforms"])
     return [
         *_data_note(result["data"]),
         *([f"scores read as {told}"] if (told := result["checkpoint"].get("scores")) else []),
         f"intervals: 95 %, {groups['n']} groups of {groups['images']} images ({groups['source']})",
-        *_gap_note("with file facts matched", result["matched"]),
-        *_gap_note("re-encoded to one format", result["rescored"]),
-        *_leak_note(result["leaks"], result["leaks_note"]),
+        *_mean_notes(result["mean"], total),
+        *_gap_note("with file facts matched", result["matched"], total),
+        *_gap_note("re-encoded to one format", result["rescored"], total),
+        *_leak_note(result["leaks"], result["leaks_note"], total),
         *_calibration_notes(result),
         *_undecided_notes(result["undecided"]),
         *([f"skipped {len(result['skipped'])} files"] if result["skipped"] else []),
@@ -519,31 +524,47 @@ def _undecided_notes(found: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
-def _gap_note(words: str, part: Mapping[str, Any] | None) -> list[str]:
+def _mean_notes(mean: Mapping[str, Any], total: int) -> list[str]:
+    """Platforms that a mean is not over, and those that it has no interval for."""
+    few = [key for key in SHOWN if mean["n_platforms"][key] < total]
+    told = []
+    if few:
+        told.append(
+            f"mean {' and '.join(map(str.upper, few))}: over {mean['n_platforms'][few[0]]} of {total} "
+            "platforms, as the others have images of one class alone"
+        )
+    if mean["no_interval"]:
+        told.append(
+            f"no interval of the mean, as {', '.join(mean['no_interval'])} has none: the images of a "
+            "class there are one group"
+        )
+    return told
+
+
+def _gap_note(words: str, part: Mapping[str, Any] | None, total: int) -> list[str]:
     if part is None:
         return []
     if part["mean"] is None:
         return [f"{words}: the classes share too few file facts to measure anything"]
     gap = (part["gap"] or {}).get("ap")
     moved = f" ({_signed(gap)})" if gap else ""
-    return [f"{words}: AP {number(part['mean']['ap'])}{moved}"]
+    return [f"{words}: AP {number(part['mean']['ap'])}{moved}{told_over(part, total)}"]
 
 
-def _leak_note(leaks: Mapping[str, Any] | None, note: str | None) -> list[str]:
+def _leak_note(leaks: Mapping[str, Any] | None, note: str | None, total: int) -> list[str]:
     if leaks is None:
         note = note or "as it is not known what the detector learnt from"
         return [f"leaks: not looked for, {note}"]
     if not leaks["n"]:
         return [f"leaks: none in {leaks['against']} (looked for: {leaks['how']})"]
-    if leaks["without"] is None:
-        return [
-            f"leaks: {leaks['n']} images are also in {leaks['against']}; nothing is left without them"
-        ]
+    words = f"leaks: {leaks['n']} images are also in {leaks['against']}"
+    without = leaks["without"]
+    if without is None:
+        return [f"{words}; nothing is left without them"]
     gap = leaks["gap"]["ap"]
     moved = f" ({_signed(gap)})" if gap else ""
-    mean = number(leaks["without"]["mean"]["ap"])
     return [
-        f"leaks: {leaks['n']} images are also in {leaks['against']}; AP without them {mean}{moved}"
+        f"{words}; AP without them {number(without['mean']['ap'])}{moved}{told_over(without, total)}"
     ]
 
 

@@ -15,8 +15,10 @@ from types import FrameType
 
 SOON_S = 0.02
 """How long it waits before it is looked whether that is over."""
-DEAF = ("<frozen importlib", f"{os.sep}pydantic{os.sep}")
-"""What the files are called whose code loses it."""
+IMPORTING = "<frozen importlib"
+"""How the names of the files begin that do an import."""
+BUILDING = "pydantic"
+"""The package whose modules lose it."""
 
 
 class _Handler:
@@ -37,7 +39,8 @@ class _Handler:
 def is_deaf(frame: FrameType | None) -> bool:
     """Whether this frame is part of something that would lose a Ctrl-C."""
     while frame is not None:
-        if any(name in frame.f_code.co_filename for name in DEAF):
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if package == BUILDING or frame.f_code.co_filename.startswith(IMPORTING):
             return True
         frame = frame.f_back
     return False

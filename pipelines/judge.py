@@ -1,7 +1,6 @@
 """The verbs that judge a set: check for leaks, audit for shortcuts. On a folder, or on a release."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from pipelines.examine import MAX_PIXELS
 from pipelines.output import table
 from schemas.errors import InputError
 from schemas.policy import Policy
+from train.simulated import is_simulated
 
 SHOWN = 20
 """Leaks named one by one for people."""
@@ -28,13 +28,15 @@ class Survey:
     """What is judged: images, the rules to judge by, where the files lie, and what was passed over.
 
     `root` is None for a release that is not written yet; `ignored` counts files that are no images by
-    their suffix; `read` gives thumbnails that the images do not carry.
+    their suffix; `simulated` says that a program made the images; `read` gives thumbnails that the images do
+    not carry.
     """
 
     items: list[Surveyed]
     policy: Policy
     root: Path | None
     ignored: dict[str, int]
+    simulated: bool
     read: Reader | None = None
 
 
@@ -44,14 +46,16 @@ def survey_folder(root: Path, engine: Engine, progress: Progress) -> Survey:
     progress.start(f"examine {root.name}", len(files.images))
     examined = iter_survey(root, files, engine, max_pixels=MAX_PIXELS)
     found, spool = laid_down(counted(examined, progress))
-    return Survey(found, Policy(name="folder"), root, dict(files.others), spool.read)
+    ignored = dict(files.others)
+    return Survey(found, Policy(name="folder"), root, ignored, is_simulated(root), spool.read)
 
 
 def survey_catalog(workspace: Workspace, name: str) -> Survey:
     """The items of a release, from the catalog, to be judged by the workspace's policy."""
     items, root = survey_release(workspace, name), workspace.releases / name
     written = root if root.is_dir() else None
-    return Survey(items, workspace.policy, written, {}, catalog_thumbnails(workspace))
+    policy = workspace.policy
+    return Survey(items, policy, written, {}, policy.simulated, catalog_thumbnails(workspace))
 
 
 def need_writable(report: Path) -> None:
@@ -70,7 +74,7 @@ def need_writable(report: Path) -> None:
 def check(found: Survey, distance_bits: int) -> dict[str, Any]:
     """Leaks among what was found."""
     leaks = find_leaks(found.items, distance_bits=distance_bits, read=found.read)
-    return {**summarise(leaks), **_counted(found.items)}
+    return {**summarise(leaks), **_counted(found)}
 
 
 def count_leaks(result: dict[str, Any]) -> str:
@@ -95,18 +99,16 @@ def check_lines(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def audit_survey(
-    found: Survey, *, gate: float, report: Path | None, simulated: bool = False
-) -> dict[str, Any]:
+def audit_survey(found: Survey, *, gate: float, report: Path | None) -> dict[str, Any]:
     """The shortcut audit of what was found; with `report`, its page is written there."""
     items, bits = found.items, found.policy.dedupe.distance_bits
-    result = {**audit(items, gate=gate, distance_bits=bits), **_counted(items)}
+    result = {**audit(items, gate=gate, distance_bits=bits), **_counted(found)}
     written = report if found.root is not None else None
     if written is not None and found.root is not None:
         from pipelines.report.audit import write_audit_page
 
         leaks: list[Leak] = find_leaks(items, distance_bits=bits, read=found.read)
-        write_audit_page(result, items, found.root, written, leaks=leaks, simulated=simulated)
+        write_audit_page(result, items, found.root, written, leaks=leaks)
     return {**result, "report": str(written) if written else None}
 
 
@@ -127,13 +129,15 @@ def audit_lines(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def _counted(items: Sequence[Surveyed]) -> dict[str, Any]:
+def _counted(found: Survey) -> dict[str, Any]:
+    items = found.items
     splits = {i.placement.split.value for i in items if i.placement and i.placement.split}
     return {
         "images": len(items),
         "splits": sorted(splits),
         "unplaced": sum(i.placement is None for i in items),
         "broken": sum(i.image.error is not None for i in items),
+        "simulated": found.simulated,
     }
 
 

@@ -22,13 +22,20 @@ EVERY_S = 10.0
 """Between two plain lines of one stage."""
 
 
+def as_rate(per_second: float) -> str:
+    """Items per second, or per minute where a second is too short for one."""
+    if per_second < 1:
+        return f"{60 * per_second:.1f}/min"
+    return f"{per_second:,.1f}/s" if per_second < 10 else f"{per_second:,.0f}/s"
+
+
 class Rate(ProgressColumn):
     """Items per second."""
 
     def render(self, task: Task) -> Text:
         """The rate, once there is one."""
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f}/s" if speed else "", style="dim")
+        return Text(as_rate(speed) if speed else "", style="dim")
 
 
 class Bar:
@@ -96,7 +103,7 @@ class Lines:
         rate = self._done / max(now - self._began, 1e-9)
         left = f", {(self._total - self._done) / rate:.0f} s left" if self._total and rate else ""
         of = f"/{self._total}" if self._total else ""
-        return f"{self._what}: {self._done}{of} ({rate:,.1f}/s{left})"
+        return f"{self._what}: {self._done}{of} ({as_rate(rate)}{left})"
 
 
 def open_progress() -> Bar | Lines:

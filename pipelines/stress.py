@@ -29,7 +29,7 @@ class Asked:
 
 
 def run(asked: Asked, progress: Progress) -> dict[str, Any]:
-    """What the tests found; stress.json and stress.html are left where `out` says.
+    """What the tests found; stress.json, stress.parquet and stress.html are left where `out` says.
 
     Raises:
         InputError: if a test is not known, or a path cannot be used.
@@ -78,16 +78,17 @@ def choose(names: Sequence[str], *, compares: bool) -> "list[StressTest]":
     return [test for test in TESTS.values() if compares or "rivals" not in test.needs]
 
 
-def default_place(checkpoint: Path) -> Path | None:
-    """The folder `stress` of the run that `checkpoint` is from; None for a file of no run."""
+def default_place(checkpoint: Path, name: str = "stress") -> Path | None:
+    """The folder `name` of the run that `checkpoint` is from; None for a file of no run."""
     folder = checkpoint.parent
-    return folder / "stress" if (folder / "config.json").is_file() else None
+    return folder / name if (folder / "config.json").is_file() else None
 
 
 def lines(result: dict[str, Any]) -> list[str]:
     """The verdict, a table per test, and where it was left."""
     sample = result["data"]["sample"]
-    told = [f"{sample['images']} of {sample['of']} images ({sample['rule']})"]
+    splits = ", ".join(_split(name, count) for name, count in sample["splits"].items())
+    told = [f"{sample['images']} of {sample['of']} images ({splits}; {sample['rule']})"]
     told += [f"skipped {s['path']}: {s['reason']}" for s in result["data"]["skipped"][:10]]
     for name, found in result["tests"].items():
         told += ["", f"{name}: {found['title']} ({found['source']})"]
@@ -96,12 +97,28 @@ def lines(result: dict[str, Any]) -> list[str]:
     return [*told, "", f"report: {where}"]
 
 
+def _split(name: str, count: int) -> str:
+    return f"{count} in no split" if name == "none" else f"{count} of {name}"
+
+
 def _rows(found: dict[str, Any]) -> list[str]:
     rows = [
         [row["name"], str(row["n"]), *(_interval(row[key]) for key in ("acc", "ap", "auc"))]
         for row in found["rows"]
     ]
-    return table(rows, ["", "n", "ACC", "AP", "AUC"])
+    header = ["", "n", "ACC", "AP", "AUC"]
+    return table(*_with_means(rows, header, found["rows"], "auc", "AUC"))
+
+
+def _with_means(
+    cells: list[list[str]], header: list[str], rows: list[dict[str, Any]], key: str, name: str
+) -> tuple[list[list[str]], list[str]]:
+    """A table with the unweighted mean over platforms in a last column, where there are several."""
+    if len(rows[0]["platforms"]) < 2:
+        return cells, header
+    means = [_interval(row["mean"][key]) for row in rows]
+    longer = [[*line, mean] for line, mean in zip(cells, means, strict=True)]
+    return longer, [*header, f"{name}, mean of {len(rows[0]['platforms'])} platforms"]
 
 
 def _counterfactual_lines(found: dict[str, Any]) -> list[str]:
@@ -124,8 +141,10 @@ def _flip_lines(found: dict[str, Any]) -> list[str]:
         [row["name"], str(row["n"]), *(_interval(row[key]) for key in keys)]
         for row in found["rows"]
     ]
-    rows.append(["any of these", str(found["any"]["n"]), _interval(found["any"]), "", ""])
-    return table(rows, ["verdicts that flip", "n", "all", "reals", "fakes"])
+    header = ["verdicts that flip", "n", "all", "reals", "fakes"]
+    rows, header = _with_means(rows, header, found["rows"], "flip_rate", "all")
+    together = ["any of these", str(found["any"]["n"]), _interval(found["any"])]
+    return table([*rows, together + [""] * (len(header) - len(together))], header)
 
 
 def _grid_lines(found: dict[str, Any]) -> list[str]:
@@ -143,12 +162,16 @@ def _cost_lines(found: dict[str, Any]) -> list[str]:
     rows = [
         [
             row["name"], f"{row['macs'] / 1e9:.4f} G", f"{row['parameters']:,}",
-            f"{1000 * row['seconds']['value']:.1f} ms [{1000 * row['seconds']['low']:.1f}, "
-            f"{1000 * row['seconds']['high']:.1f}] (n = {row['seconds']['n']})",
+            f"{1000 * row['seconds']['value']:.1f} ms ({1000 * row['seconds']['p05']:.1f} to "
+            f"{1000 * row['seconds']['p95']:.1f}; n = {row['seconds']['n']})",
         ]
         for row in found["rows"]
     ]  # fmt: skip
-    return table(rows, ["", "MACs", "parameters", "one core"])
+    return table(rows, ["", "MACs", "parameters", "one core: median (5th to 95th percentile)"])
+
+
+def _words(found: dict[str, Any]) -> list[str]:
+    return [f"{found['words']} (n = {found['n']})"]
 
 
 LINES = {
@@ -156,9 +179,12 @@ LINES = {
     "flips": _flip_lines,
     "grid": _grid_lines,
     "none": _cost_lines,
+    "words": _words,
 }
 """How the outcome of a test is told, by its `figure`; others have rows of metrics."""
 
 
-def _interval(figure: dict[str, float]) -> str:
+def _interval(figure: dict[str, float] | None) -> str:
+    if figure is None:
+        return "-"
     return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"

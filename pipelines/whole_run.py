@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,6 @@ class Context:
     engine: Engine
     progress: Progress
     say: Say
-    simulated: bool = False
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     told: list[tuple[str, str, float]] = field(default_factory=list)
 
@@ -81,7 +81,7 @@ def run_stages(context: Context, stages: tuple["Stage", ...]) -> dict[str, Any]:
             raise GateError(
                 f"the splits leak; see `wildrf check --release {context.workspace.policy.release}`"
             )
-    return {"stages": report}
+    return {"stages": report, "simulated": context.workspace.policy.simulated}
 
 
 def plan(context: Context, stages: tuple["Stage", ...]) -> dict[str, Any]:
@@ -151,35 +151,33 @@ def audit(context: Context) -> dict[str, Any]:
         judge.survey_catalog(context.workspace, policy.release),
         gate=policy.gates.shortcut_auc,
         report=context.workspace.root / f"audit-{policy.release}.html",
-        simulated=context.simulated,
     )
 
 
 def train(context: Context) -> dict[str, Any]:
-    """The detector of the policy."""
-    from pipelines.detect import say_epoch
+    """The detector of the policy, and what it makes of the workspace's cases, if there are some."""
+    from pipelines import cases
+    from pipelines.detect import moved_lines, say_epoch
     from train.training import train_detector
 
+    table = cases.table_for(None, context.workspace.root)
     result = train_detector(
         context.release,
         context.run,
         context.workspace.policy.train,
         on_epoch=lambda report: context.say(say_epoch(report)),
-    )
-    return result.to_dict()
+    ).to_dict()
+    for line in (*moved_lines(result), *cases.after_training(result, table)):
+        context.say(line)
+    return result
 
 
 def evaluate(context: Context) -> dict[str, Any]:
     """The detector's numbers on every platform; its scores go to the catalog."""
     from pipelines.detect import evaluate_run
 
-    return evaluate_run(
-        context.run / "checkpoint.pt",
-        context.release,
-        context.run,
-        context.workspace,
-        simulated=context.simulated,
-    )
+    checkpoint = context.run / "checkpoint.pt"
+    return evaluate_run(checkpoint, context.release, context.run, context.workspace)
 
 
 def exports_left(context: Context) -> str:
@@ -281,24 +279,31 @@ SUMMARIES: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def _named(workspace: Workspace, patterns: tuple[str, ...], key: str) -> Iterator[Path]:
-    """The paths that globs of the policy name, in order.
+    """The paths that globs of the policy name, in order, each once.
 
     Raises:
         InputError: if a pattern names nothing.
     """
     if not patterns:
         raise InputError(f"wildrf.toml names no {key}; add some, or run the stages one by one")
+    told: set[Path] = set()
     for pattern in patterns:
-        found = (
-            sorted(workspace.root.glob(pattern))
-            if not Path(pattern).is_absolute()
-            else [Path(pattern)]
-        )
+        found = _matching(workspace.root, pattern)
         if not found:
             raise InputError(
                 f"{key} = {pattern!r} names nothing in {workspace.root}; mend wildrf.toml"
             )
-        yield from found
+        new = {path.resolve(): path for path in found if path.resolve() not in told}
+        told.update(new)
+        yield from new.values()
+
+
+def _matching(root: Path, pattern: str) -> list[Path]:
+    """What a glob names, in order; a name with brackets in it may stand for itself."""
+    if (root / pattern).exists():
+        return [root / pattern]
+    names = glob(pattern, root_dir=root, recursive=True, include_hidden=True)
+    return sorted(root / name for name in names)
 
 
 def _brief(result: dict[str, Any]) -> dict[str, Any]:

@@ -264,11 +264,13 @@ class Policy:
     """Everything a workspace is run by.
 
     `exports` are the paths `wildrf run` collects (globs, relative to the workspace); `release` is the
-    name it gives to what comes out. `imports` teach `wildrf collect` further formats.
+    name it gives to what comes out. `imports` teach `wildrf collect` further formats. `simulated` says that a
+    program made the images: it goes into releases and runs, and every page and number says so.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     name: Name
+    simulated: bool = False
     media: str = "media"
     exports: tuple[str, ...] = ()
     release: Name = "v1"

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from schemas.errors import InputError
 from train.checkpoint import write_atomically
-from train.data import Item, Skipped
+from train.data import Item, Skipped, as_text
 from train.metrics import sigmoids
 
 SCORES = pa.schema(
@@ -111,7 +111,7 @@ def write_scores(
     """Write one row per scored image, with `context` (JSON) under the metadata key `wildrf`."""
     items = list(items)
     columns = {
-        "path": [item.path for item in items],
+        "path": [as_text(item.path) for item in items],
         "sha256": list(digests),
         "platform": [item.platform for item in items],
         "label": [int(item.label) for item in items],

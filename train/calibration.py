@@ -15,6 +15,7 @@ Three answers to "how do I set the threshold", all learnt from images that are n
 A calibration is of one checkpoint: it names its SHA-256 and is refused for any other.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -320,6 +321,16 @@ def _require_of(path: Path, what: str, stated: str, found: str) -> None:
             f"{path.name} is of {what} {stated[:12]}, this one is {found[:12]}; expected a calibration of "
             "the same weights and preprocessing; run `wildrf calibrate` again, or delete the file"
         )
+
+
+def set_aside(checkpoint: Path) -> Path | None:
+    """Rename a calibration that is not of the weights at `checkpoint`; its new place, if there was one."""
+    path = calibration_path(checkpoint)
+    try:
+        read_calibration(path, hashlib.sha256(checkpoint.read_bytes()).hexdigest())
+    except CheckpointError:
+        return path.replace(path.with_name(f"{path.name}.old"))
+    return None
 
 
 def probabilities(logits: Scores, calibration: Calibration | None) -> Floats:

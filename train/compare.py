@@ -24,6 +24,7 @@ from train.resampling import (
     bootstrap,
     difference_interval,
     make_clusters,
+    mean_interval,
 )
 from train.scores import MEAN, ScoredSet
 from train.subsets import Plan
@@ -154,15 +155,10 @@ def _parts(
         for p, r in rows.items()
     }
     parts = {
-        p: {m: _difference(m, a, b, [p], points, drawn, fewest[p]) for m in COMPARED} for p in rows
+        p: {m: _difference(m, a, b, [p], points, drawn, fewest) for m in COMPARED} for p in rows
     }
-    return {
-        **parts,
-        MEAN: {
-            m: _difference(m, a, b, list(rows), points, drawn, min(fewest.values()))
-            for m in COMPARED
-        },
-    }
+    mean = {m: _difference(m, a, b, list(rows), points, drawn, fewest) for m in COMPARED}
+    return {**parts, MEAN: mean}
 
 
 def _difference(
@@ -172,22 +168,26 @@ def _difference(
     platforms: Sequence[str],
     points: Mapping[tuple[str, str], Mapping[str, float | None]],
     drawn: Drawn,
-    groups: int,
+    fewest: Mapping[str, int],
 ) -> dict[str, Any] | None:
     """Metric of both, b less a, and its interval, over the platforms that have the metric."""
     having = [p for p in platforms if points[a, p][metric] is not None]
     if not having:
         return None
-    means, draws = [], []
-    for name in (a, b):
-        means.append(float(np.mean([points[name, p][metric] for p in having])))
-        draws.append(np.mean([drawn[_key(name, p)][metric] for p in having], axis=0))
-    difference = means[1] - means[0]
-    ends = difference_interval(difference, draws[1] - draws[0], groups)
+    one, other = (
+        [value for p in having if (value := points[name, p][metric]) is not None] for name in (a, b)
+    )
+    apart = [y - x for x, y in zip(one, other, strict=True)]
+    draws = np.array([drawn[_key(b, p)][metric] - drawn[_key(a, p)][metric] for p in having])
+    each = [
+        difference_interval(difference, row, fewest[p])
+        for p, difference, row in zip(having, apart, draws, strict=True)
+    ]
+    ends = mean_interval(apart, each, draws)
     return {
-        "a": means[0],
-        "b": means[1],
-        "difference": difference,
+        "a": float(np.mean(one)),
+        "b": float(np.mean(other)),
+        "difference": float(np.mean(apart)),
         "ci": list(ends) if ends else None,
     }
 
@@ -275,7 +275,7 @@ def _over(plan: Plan, platforms: Sequence[str]) -> dict[str, Any]:
     if not platforms:
         nothing = dict.fromkeys(COMPARED)
         return {**nothing, "ci": nothing, "over": []}
-    found = plan.mean(platforms)
+    found = plan.mean({platform: platform for platform in platforms})
     return {
         **{key: found[key] for key in COMPARED},
         "ci": {key: found["ci"][key] for key in COMPARED},

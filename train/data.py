@@ -148,7 +148,8 @@ def _items(root: Path) -> Iterator[Item]:
         elif relative.suffix.lower() not in SUFFIXES:
             ignored["not an image by its name"] += 1
         else:
-            yield Item(str(relative), placement.split, placement.platform, placement.label)
+            platform = as_text(placement.platform)
+            yield Item(str(relative), placement.split, platform, placement.label)
     if ignored:
         logger.info("%s: left aside %s", root, dict(ignored))
 
@@ -172,6 +173,11 @@ def _refuse(error: OSError) -> None:
         f"{error.filename} cannot be read ({error.strerror}); expected a folder you may enter; "
         "mend its permissions"
     )
+
+
+def as_text(name: str) -> str:
+    """`name` as a table takes it: bytes of a file name that are no UTF-8 are escapes, as on a terminal."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def decode(path: Path, preprocessing: Preprocessing) -> Decoded:
@@ -450,7 +456,7 @@ def _carve(root: Path, train: Sequence[Item]) -> set[Item]:
 
 def _name_hash(item: Item) -> tuple[str, str]:
     name = PurePosixPath(item.path).name
-    return hashlib.sha256(name.encode()).hexdigest(), item.path
+    return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest(), item.path
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,12 +87,12 @@ class OutOfTime(Exception):  # not an error
 class EpochReport:
     """What one epoch came to.
 
-    `loss` is per image (per patch in distillation); `seconds` is wall time; `augmented` counts the windows
-    that underwent each treatment.
+    `loss` is per image (per patch in distillation), None where the minutes ended before the first
+    step; `seconds` is wall time; `augmented` counts the windows that underwent each treatment.
     """
 
     epoch: int
-    loss: float
+    loss: float | None
     val_loss: float
     val: dict[str, float | int | None]
     learning_rate: float
@@ -407,8 +407,8 @@ def _start(run: Run, course: Course) -> RunState:
     state = RunState.load(run.state_path)
     if state.key != run.key:
         raise InputError(
-            f"{run.state_path.parent} holds another run (other data or recipe); "
-            "expected an empty folder or the same run; choose another --out"
+            f"{run.state_path.parent} holds another run (other data, recipe or version); "
+            "expected an empty folder or the same run; name another folder, or remove this one"
         )
     logger.info("going on after epoch %d", state.epoch)
     run.detector.load_state_dict(state.weights)
@@ -474,15 +474,15 @@ def _move(run: Run, state: RunState, course: Course, report: EpochReport) -> Non
         state.average = _copy(course.average.detector)
     state.curve.append(report.to_dict())
     logger.info(
-        "epoch %d: loss %.4f, val loss %.4f, val acc %.4f, ap %.4f, lr %g, %.1f images/s",
-        report.epoch, report.loss, report.val_loss, report.val["acc"], report.val["ap"],
+        "epoch %d: loss %s, val loss %.4f, val acc %.4f, ap %.4f, lr %g, %.1f images/s",
+        report.epoch, show_loss(report.loss), report.val_loss, report.val["acc"], report.val["ap"],
         report.learning_rate, report.images_per_s,
     )  # fmt: skip
 
 
 def _train_pass(
     run: Run, state: RunState, course: Course, done: Counter[str]
-) -> tuple[float, int, bool]:
+) -> tuple[float | None, int, bool]:
     """Mean loss, images seen, and whether time ran out before the pass was over."""
     losses = Losses(state.epoch, LAG if run.compute.replays else 0)
     begun, timed = run.clock(), course.validation > 0
@@ -532,14 +532,14 @@ class Losses:
         self._waiting.append((loss, count))
         self._read(self._lag)
 
-    def mean(self) -> float:
-        """Of all steps, by their counts.
+    def mean(self) -> float | None:
+        """Of all steps, by their counts; None if there was none.
 
         Raises:
             InputError: as `add`.
         """
         self._read(0)
-        return self._total / max(self.seen, 1)
+        return self._total / self.seen if self.seen else None
 
     def _read(self, left: int) -> None:
         while len(self._waiting) > left:
@@ -548,6 +548,11 @@ class Losses:
             if not np.isfinite(value):
                 raise _diverged("the loss", self._epoch)
             self._total += value * count
+
+
+def show_loss(loss: float | None) -> str:
+    """A loss for people; a dash where no step was done."""
+    return "-" if loss is None else f"{loss:.4f}"
 
 
 def _title(run: Run, state: RunState) -> str:

@@ -46,6 +46,7 @@ from train.scores import (
     read_foreign,
     shown_platform,
 )
+from train.simulated import is_simulated
 from train.slices import ImageFacts
 from train.transforms import Preprocessing
 
@@ -77,6 +78,7 @@ class Evaluated:
     skipped: tuple[Skipped, ...]
     checkpoint: dict[str, Any]
     preprocessing: dict[str, Any]
+    simulated: bool
     judged: dict[str, Any] = field(default_factory=dict)
     seen: int | None = None
 
@@ -182,6 +184,7 @@ def evaluate_scores(
         checkpoint=_describe_foreign(file, foreign),
         preprocessing={"source": "not known: the scores came from outside", "digest": None},
         judged=describe_judged(every, items),
+        simulated=is_simulated(root),
     )
     return _measured(found, known, out, {"draws": draws, "seed": seed}, None, None, "")
 
@@ -252,6 +255,7 @@ def _measured(
         "data": {"digest": found.scored.digest, "n": len(found.scored), **found.judged},
         "checkpoint": found.checkpoint,
         "preprocessing": found.preprocessing,
+        "simulated": found.simulated,
     }
     if out is not None:
         _write(out, result, found, parameters)
@@ -395,6 +399,7 @@ def _collect(
             "digest": loaded.preprocessing.digest,
             "source": loaded.preprocessing_source,
         },
+        simulated=is_simulated(root, checkpoint),
     )
 
 
@@ -437,6 +442,7 @@ def _write(out: Path, result: dict[str, Any], found: Evaluated, parameters: dict
     context = {
         "checkpoint": found.checkpoint,
         "preprocessing": found.preprocessing,
+        "simulated": found.simulated,
         "data": result["data"],
         "skipped": result["skipped"],
         "grouping": found.scored.grouping,

@@ -59,7 +59,9 @@ def measure(scored: ScoredSet, asked: Asked) -> dict[str, Any]:
     Keys: platforms {p: report}, mean, groups {source, n, images, note}, calibration, promises [row],
     undecided, slices [row], matched, rescored, leaks, bootstrap. A report has n, n_real, n_fake,
     n_groups, every metric of `train.metrics.NAMES` (true positive rates under tpr_at_fpr), and ci with
-    the ends of each. A part that nothing is known for is None.
+    the ends of each. The mean has n_platforms, over how many platforms each metric is, and no_interval, the
+    platforms that take its intervals away; matched, and leaks without, name the platforms left_out of
+    theirs. A part that nothing is known for is None.
     """
     applied = asked.calibration.applied if asked.calibration else None
     plan = Plan(scored, _clusters(scored), applied)
@@ -77,7 +79,7 @@ def measure(scored: ScoredSet, asked: Asked) -> dict[str, Any]:
     if band is not None:
         _plan_band(plan, band, platforms)
     plan.draw(draws=asked.draws, seed=asked.seed)
-    keys = [f"platform/{name}" for name in platforms]
+    keys = {name: f"platform/{name}" for name in platforms}
     return {
         "platforms": {name: plan.report(f"platform/{name}") for name in platforms},
         "mean": plan.mean(keys),
@@ -236,7 +238,7 @@ def _matched(
     plan: Plan, platforms: Mapping[str, NDArray[np.intp]], weights: Floats
 ) -> dict[str, Any]:
     measured = [name for name in platforms if f"matched/{name}" in plan.subsets]
-    keys = [f"matched/{name}" for name in measured]
+    keys = {name: f"matched/{name}" for name in measured}
     found = {}
     for name, rows in platforms.items():
         told = {"n_matched": float(weights[rows].sum()), "n_of": len(rows)}
@@ -250,17 +252,31 @@ def _matched(
         "how": f"weights: within each cell of {', '.join(MATCHED)} both classes weigh the same",
         "platforms": found,
         "mean": plan.mean(keys) if keys else None,
-        "gap": plan.gap(keys, [f"platform/{name}" for name in measured]) if keys else None,
+        "left_out": [name for name in platforms if name not in keys],
+        "gap": _gap(plan, keys) if keys else None,
     }
 
 
+def _gap(plan: Plan, keys: Mapping[str, str]) -> dict[str, Any]:
+    """The gaps between subsets, by platform, and these platforms as they are."""
+    return plan.gap(list(keys.values()), [f"platform/{name}" for name in keys])
+
+
+def told_over(part: Mapping[str, Any], total: int) -> str:
+    """Over how many of `total` platforms the mean AP of a part is, and which are left out; or nothing."""
+    if part["mean"] is None or part["mean"]["n_platforms"]["ap"] == total:
+        return ""
+    n, names = part["mean"]["n_platforms"]["ap"], part.get("left_out")
+    return f", over {n} of {total} platforms" + (f", without {', '.join(names)}" if names else "")
+
+
 def _rescored(plan: Plan, how: str, platforms: Mapping[str, NDArray[np.intp]]) -> dict[str, Any]:
-    keys = [f"rescored/{name}" for name in platforms]
+    keys = {name: f"rescored/{name}" for name in platforms}
     return {
         "how": how,
         "platforms": {name: plan.report(f"rescored/{name}") for name in platforms},
         "mean": plan.mean(keys),
-        "gap": plan.gap(keys, [f"platform/{name}" for name in platforms]),
+        "gap": _gap(plan, keys),
     }
 
 
@@ -295,9 +311,10 @@ def _leaks(
         **told,
         "without": {
             "platforms": {name: plan.report(key) for name, key in keys.items()},
-            "mean": plan.mean(list(keys.values())),
+            "mean": plan.mean(keys),
+            "left_out": [name for name in platforms if name not in keys],
         },
-        "gap": plan.gap(list(keys.values()), [f"platform/{name}" for name in keys]),
+        "gap": _gap(plan, keys),
     }
 
 

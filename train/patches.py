@@ -1,41 +1,34 @@
-"""Patch logits of whole pictures at their own size, and the patches that say most.
-
-A fully convolutional detector can look at a picture of any size and shape. Large ones are cut into
-tiles that overlap by what a patch and its representation can see, so that the joined map is that of the
-picture in one piece, whatever the tile, in bounded memory. Only the score of a checkpoint that was
-trained on native pixels is the pool of such a map; others are shown the picture as they are fed it.
+"""The patches of a picture that say most, how smooth they are, and where they lie in JPEG blocks.
 
 Figure 7 of https://arxiv.org/abs/2406.09398 observes that the most fake patches tend to be the
 smoothest; `smoothness_correlation` puts a number on it.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 from scipy.stats import rankdata
 
 from train.checkpoint import LoadedDetector
-from train.config import Compute
-from train.transforms import normalise, to_batch
-
-TILE_PX = 512
-"""Side of a tile without its margin; LaDeDa9 needs about 0.6 GB for one."""
+from train.pixels import Pixels
 
 LUMA = np.array([0.299, 0.587, 0.114])
 
+BLOCK_PX = 8
+"""Side of a JPEG block."""
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """One tile along one axis: pixels [start, stop) to feed, cells [first, last) it is for, cells to skip."""
+STRIP_PX = 1 << 18
+"""Pixels whose roughness is measured at once; each takes some 60 bytes while it is."""
 
-    start: int
-    stop: int
-    first: int
-    last: int
-    skip: int
+RANKED = 1 << 22
+"""Of more patches, evenly spaced ones are ranked: ranks of all would take more memory than the picture."""
+
+LEAST = 5
+"""Pictures that an interval needs: fewer do not tell how pictures differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,50 +46,6 @@ def cells_of(pixels: int, field: int, stride: int) -> int:
     return max(0, (pixels - field) // stride + 1)
 
 
-def spans(pixels: int, field: int, stride: int, tile: int) -> Iterator[Span]:
-    """Tiles that cover every patch along an axis once.
-
-    Margins are a whole stride (at least 8 pixels): the representation sees one pixel around a patch, and
-    NPR pairs pixels from even positions, which strides keep.
-    """
-    cells = cells_of(pixels, field, stride)
-    per_tile = max(1, tile // stride)
-    margin = stride * -(-8 // stride)
-    for first in range(0, cells, per_tile):
-        last = min(first + per_tile, cells)
-        start = max(0, stride * first - margin)
-        stop = min(pixels, stride * (last - 1) + field + margin)
-        yield Span(start, stop, first, last, (stride * first - start) // stride)
-
-
-def native_map(
-    loaded: LoadedDetector,
-    pixels: NDArray[np.uint8],
-    compute: Compute | None = None,
-    *,
-    tile: int = TILE_PX,
-) -> NDArray[np.float32]:
-    """The logit of every patch of `pixels` (H, W, 3) at their own size, (h, w)."""
-    compute = compute or Compute(torch.device("cpu"))
-    model = compute.place(loaded.model).eval()
-    field, stride = loaded.spec.receptive_field, loaded.spec.stride
-    height, width = pixels.shape[:2]
-    found = np.empty(
-        (cells_of(height, field, stride), cells_of(width, field, stride)), dtype=np.float32
-    )
-    with torch.inference_mode(), compute.autocast():
-        for down in spans(height, field, stride, tile):
-            for across in spans(width, field, stride, tile):
-                cut = pixels[down.start : down.stop, across.start : across.stop]
-                fed = to_batch(np.array(cut[None]))
-                logits = model.patch_logits(normalise(fed, loaded.preprocessing, compute.device))
-                rows = slice(down.skip, down.skip + down.last - down.first)
-                columns = slice(across.skip, across.skip + across.last - across.first)
-                kept = logits[0, rows, columns].float().cpu().numpy()
-                found[down.first : down.last, across.first : across.last] = kept
-    return found
-
-
 def extremes(
     source: str,
     logits: NDArray[np.float32],
@@ -108,7 +57,7 @@ def extremes(
     """The `count` patches of a map (h, w) that say fake (or real) most, none overlapping another."""
     stride = loaded.spec.stride
     apart = -(-loaded.spec.receptive_field // stride)
-    left = np.array(logits if most_fake else -logits, dtype=np.float64)
+    left = np.array(logits if most_fake else -logits, dtype=np.float32)
     found: list[Patch] = []
     while len(found) < count and left.size and np.isfinite(left.max()):
         row, column = (int(v) for v in np.unravel_index(int(left.argmax()), left.shape))
@@ -120,12 +69,18 @@ def extremes(
     return found
 
 
-def roughness(pixels: NDArray[np.uint8], field: int, stride: int) -> NDArray[np.float64]:
+def roughness(pixels: Pixels, field: int, stride: int) -> NDArray[np.float32]:
     """Standard deviation of luma in every patch of `pixels` (H, W, 3), (h, w), in 0..255; 0 is flat."""
-    luma = pixels @ LUMA
-    mean, square = (_box_mean(values, field, stride) for values in (luma, luma**2))
-    spread: NDArray[np.float64] = np.sqrt(np.maximum(square - mean**2, 0))
-    return spread
+    height, width = pixels.shape[:2]
+    rows, columns = cells_of(height, field, stride), cells_of(width, field, stride)
+    found = np.empty((rows, columns), dtype=np.float32)
+    at_once = max(1, STRIP_PX // (stride * width))
+    for first in range(0, rows, at_once):
+        last = min(first + at_once, rows)
+        luma = pixels[stride * first : stride * (last - 1) + field] @ LUMA
+        mean, square = (_box_mean(values, field, stride) for values in (luma, luma**2))
+        found[first:last] = np.sqrt(np.maximum(square - mean**2, 0))
+    return found
 
 
 def _box_mean(values: NDArray[np.float64], field: int, stride: int) -> NDArray[np.float64]:
@@ -140,31 +95,50 @@ def _box_mean(values: NDArray[np.float64], field: int, stride: int) -> NDArray[n
     return mean
 
 
-def smoothness_correlation(logits: NDArray[np.float32], rough: NDArray[np.float64]) -> float | None:
+def smoothness_correlation(logits: NDArray[np.float32], rough: NDArray[np.float32]) -> float | None:
     """Spearman's rank correlation of patch logit with smoothness; None where either is constant.
 
     Above 0, smooth patches say fake.
     """
-    a, b = rankdata(logits, axis=None), rankdata(-rough, axis=None)
+    # an odd step meets every place in a JPEG block
+    step = math.ceil(math.sqrt(logits.size / RANKED)) | 1
+    a = rankdata(logits[::step, ::step], axis=None)
+    b = rankdata(-rough[::step, ::step], axis=None)
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def phase_means(patches: NDArray[np.float32], stride: int, block: int = 8) -> list[list[float]]:
-    """Mean logit by where a patch starts in a JPEG block, [y][x], for the phases the stride reaches."""
-    step = max(1, block // stride) if stride < block else 1
-    return [[float(patches[y::step, x::step].mean()) for x in range(step)] for y in range(step)]
+def phase_means(
+    patches: NDArray[np.float32], stride: int, origin: tuple[int, int] = (0, 0)
+) -> list[list[float | None]]:
+    """Mean logit by where a patch starts in a JPEG block, [y][x], in whole strides; None without a patch.
+
+    `origin` is where a block begins, x and y in pixels.
+    """
+    places = BLOCK_PX // stride if BLOCK_PX % stride == 0 else 1
+    columns, rows = (
+        (stride * np.arange(cells) - start) % BLOCK_PX // stride % places
+        for cells, start in zip(patches.shape[::-1], origin, strict=True)
+    )
+    return [
+        [_mean(patches[rows == y][:, columns == x]) for x in range(places)] for y in range(places)
+    ]
 
 
-def mean_with_interval(
-    values: Sequence[float], *, draws: int = 1000, seed: int = 0
-) -> dict[str, float] | None:
-    """{n, value, low, high}: mean over pictures with its 95 % bootstrap interval; None without any."""
-    if not values:
+def _mean(values: NDArray[np.float32]) -> float | None:
+    return float(values.mean()) if values.size else None
+
+
+def mean_with_interval(correlations: Sequence[float]) -> dict[str, float | None] | None:
+    """{n, value, low, high}: mean over pictures with its 95 % interval by Student's t; None without any.
+
+    Below `LEAST` pictures there is no interval: low and high are None.
+    """
+    if not correlations:
         return None
-    rng = np.random.default_rng(seed)
-    found = np.asarray(values)
-    means = found[rng.integers(0, len(found), size=(draws, len(found)))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return {"n": len(found), "value": float(found.mean()), "low": float(low), "high": float(high)}
+    n, mean = len(correlations), float(np.mean(correlations))
+    if n < LEAST:
+        return {"n": n, "value": mean, "low": None, "high": None}
+    half = float(stdtrit(n - 1, 0.975) * np.std(correlations, ddof=1) / math.sqrt(n))
+    return {"n": n, "value": mean, "low": max(-1.0, mean - half), "high": min(1.0, mean + half)}

@@ -59,7 +59,7 @@ def predict(
 
     The score is sigmoid(logit): above 0.5 means fake. `checkpoint` may be an exported ONNX file. With a
     calibration beside it (`wildrf calibrate`), a row also has the calibrated `probability` of fake and, by
-    the calibrated threshold, a `verdict`: real or fake, or undecided where that was asked for.
+    the calibrated `threshold` of the logit, a `verdict`: real or fake, or undecided where that was asked for.
 
     Raises:
         CheckpointError: if the checkpoint, or the calibration beside it, cannot be used.
@@ -80,6 +80,7 @@ def _told(logit: float, calibration: Calibration | None) -> dict[str, Any]:
     if calibration is not None:
         told["probability"] = sigmoid(logit / calibration.temperature)
         told["verdict"] = calibration.verdict(logit)
+        told["threshold"] = calibration.threshold
     return told
 
 

@@ -8,8 +8,7 @@ detector loses here it may have owed to either, so the gap is an upper bound of 
 """
 
 import io
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,14 +16,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from train.checkpoint import LoadedDetector
 from train.config import Compute
-from train.data import quiet_decoder
-from train.engine import predict_logits
+from train.data import in_order, quiet_decoder
 from train.metrics import Floats
-from train.transforms import Preprocessing, to_batch, to_pixels, to_rgb
+from train.tiles import score_images
+from train.transforms import Preprocessing, to_pixels, to_rgb
 
 QUALITY = 90
 """IJG quality of the common JPEG: above what platforms use, so that little but the format is lost."""
@@ -63,7 +61,7 @@ def reencode(image: Image.Image, common: CommonFormat) -> Image.Image:
 def reencoded_pixels(
     path: Path, preprocessing: Preprocessing, common: CommonFormat
 ) -> NDArray[np.uint8]:
-    """What the detector sees of the file at `path` in the common format, (size, size, 3)."""
+    """What the detector sees of the file at `path` in the common format, (H, W, 3)."""
     with Image.open(path) as image:
         upright = to_rgb(image, preprocessing)
     return to_pixels(reencode(upright, common), preprocessing)
@@ -79,21 +77,8 @@ def rescore(
     workers: int,
 ) -> Floats:
     """Logits (N,) of images that are known to decode, each in the common format."""
-    compute.place(loaded.model)
-    batches = _batches(loaded.preprocessing, paths, common, batch, workers)
+    detector, own = compute.place(loaded.model), loaded.preprocessing
+    see = partial(reencoded_pixels, preprocessing=own, common=common)
     with quiet_decoder():
-        found: Floats = predict_logits(loaded.model, batches, loaded.preprocessing, compute)
-    return found
-
-
-def _batches(
-    preprocessing: Preprocessing,
-    paths: Sequence[Path],
-    common: CommonFormat,
-    batch: int,
-    workers: int,
-) -> Iterator[Tensor]:
-    see = partial(reencoded_pixels, preprocessing=preprocessing, common=common)
-    with ThreadPoolExecutor(workers) as threads:
-        for start in range(0, len(paths), batch):
-            yield to_batch(np.stack(list(threads.map(see, paths[start : start + batch]))))
+        images = in_order(see, paths, workers=workers)
+        return np.array(list(score_images(detector, loaded.spec, images, own, compute, batch)))

@@ -3,8 +3,8 @@
 Images of one group (a duplicate set, an author, a post) rise and fall together, so that whole
 groups are drawn, with replacement (Davison and Hinkley 1997, section 3.8). Groups are drawn within
 strata, those that hold the same platforms and classes, so that every draw has as many groups of
-each as the set. All subsets (platforms, slices, two models) see the same draws: differences are
-paired, and the mean over platforms is drawn as one.
+each as the set; strata of few groups are joined to others. All subsets (platforms, slices, two models)
+see the same draws: differences are paired, and it shows how far platforms move together.
 """
 
 import math
@@ -29,6 +29,9 @@ TAIL = (1 - CONFIDENCE) / 2
 FEWEST_EXPECTED = 5
 """Groups of reals above a threshold under which draws do not tell how far it could be off."""
 
+FEWEST_DRAWN = 10
+"""Groups under which a stratum is not drawn by itself: among few, draws vary too little."""
+
 CHUNK_CELLS = 1 << 17
 """Counts held at once: what is under way stays in the processor's cache and bounded in memory."""
 
@@ -51,9 +54,31 @@ class Clusters:
         """How many groups the images `rows` are in."""
         return len(np.unique(self.of_image[rows]))
 
-    def by_class(self, rows: NDArray[np.intp], labels: NDArray[np.integer]) -> tuple[int, int]:
-        """How many groups hold real, and how many fake images of `rows` with `labels` (n,)."""
-        return self.seen(rows[labels == 0]), self.seen(rows[labels == 1])
+    def by_class(
+        self, rows: NDArray[np.intp], labels: NDArray[np.integer], weights: Floats | None = None
+    ) -> tuple[int, int]:
+        """How many groups of one weight tell as much as those of the real, and of the fake images.
+
+        Args:
+            rows: (n,) the images.
+            labels: (n,) theirs.
+            weights: (n,) theirs; one each if None.
+        """
+        even = np.ones(len(rows)) if weights is None else weights
+        held = (np.bincount(self.of_image[rows[labels == y]], even[labels == y]) for y in (0, 1))
+        real, fake = (effective_number(found.astype(np.float64)) for found in held)
+        return real, fake
+
+
+def effective_number(weights: Floats) -> int:
+    """How many equal weights have a mean as sure as that of `weights` (n,), rounded down (Kish 1965).
+
+    At least two where two are there, so that a part in which one group is nearly all has an interval,
+    if one that says next to nothing.
+    """
+    squares = float(np.sum(weights**2))
+    found = math.floor(float(weights.sum()) ** 2 / squares + 1e-9) if squares else 0
+    return max(found, min(2, int(np.count_nonzero(weights))))
 
 
 def make_clusters(groups: Sequence[str | None], cells: Sequence[Hashable]) -> Clusters:
@@ -69,20 +94,48 @@ def make_clusters(groups: Sequence[str | None], cells: Sequence[Hashable]) -> Cl
     for row, (group, cell) in enumerate(zip(groups, cells, strict=True)):
         of_image[row] = codes.setdefault(row if group is None else ("group", group), len(codes))
         held[int(of_image[row])].add(cell)
-    strata: dict[frozenset[Hashable], int] = {}
-    stratum = [strata.setdefault(frozenset(held[k]), len(strata)) for k in range(len(codes))]
-    return Clusters(of_image, np.array(stratum, dtype=np.intp))
+    strata: dict[frozenset[Hashable], list[int]] = defaultdict(list)
+    for code in range(len(codes)):
+        strata[frozenset(held[code])].append(code)
+    stratum = np.empty(len(codes), dtype=np.intp)
+    for number, members in enumerate(_merge_small(strata)):
+        stratum[members] = number
+    return Clusters(of_image, stratum)
+
+
+def _merge_small(strata: Mapping[frozenset[Hashable], list[int]]) -> list[list[int]]:
+    """The groups of each stratum, small ones joined to the most alike that shares a cell with them.
+
+    Draws of m groups among themselves spread by (m - 1) / m too little, and a single group by nothing.
+    """
+    left = dict(strata)
+    done: list[list[int]] = []
+    while left:
+        cells = min(left, key=lambda c: len(left[c]))
+        members = left.pop(cells)
+        alike = {c: (len(c & cells) / len(c | cells), len(left[c])) for c in left}
+        near = max(left, key=alike.__getitem__, default=frozenset())
+        if len(members) >= FEWEST_DRAWN or not near & cells:
+            done.append(members)
+        else:
+            joined = left.pop(near) + members
+            left[near | cells] = left.get(near | cells, []) + joined
+    return done
 
 
 def draw_counts(clusters: Clusters, *, draws: int, seed: int) -> Iterator[NDArray[np.uint16]]:
-    """How often each group is drawn, (d, G) at a time, until there were `draws` draws."""
-    rng = np.random.default_rng(seed)
+    """How often each group is drawn, (d, G) at a time, until there were `draws` draws.
+
+    Each stratum has random numbers of its own, so that the draws do not depend on how many are made at
+    a time.
+    """
     strata = [np.flatnonzero(clusters.stratum == s) for s in range(int(clusters.stratum.max()) + 1)]
-    step = max(1, CHUNK_CELLS // clusters.count)
+    sources = np.random.default_rng(seed).spawn(len(strata))
+    step = max(1, CHUNK_CELLS // len(clusters.of_image))
     for start in range(0, draws, step):
         size = min(step, draws - start)
         counts = np.empty((size, clusters.count), dtype=np.uint16)
-        for members in strata:
+        for rng, members in zip(sources, strata, strict=True):
             counts[:, members] = _multiplicities(rng, size, len(members))
         yield counts
 
@@ -96,10 +149,11 @@ def _multiplicities(rng: np.random.Generator, draws: int, members: int) -> NDArr
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """Some of the images: their rows (n,) in the whole, and the images themselves."""
+    """Some of the images: their rows (n,) in the whole, the images themselves, and their weights (n,)."""
 
     rows: NDArray[np.intp]
     sample: Sample
+    weights: Floats | None = None
 
 
 def bootstrap(
@@ -125,19 +179,18 @@ def metric_interval(
         name: one of `train.metrics.NAMES`.
         sample: the images.
         drawn: its metrics in every draw.
-        groups: how many groups hold real images, and how many hold fakes.
+        groups: how many groups of real images there are, and how many of fakes (`Clusters.by_class`).
 
     Returns:
-        Low and high; None where the metric has no meaning.
+        Low and high; None where the metric has no meaning, or a class is fewer than two groups.
     """
-    point = sample.point()[name]
-    if point is None:
+    point, fewest = sample.point()[name], min((n for n in groups if n), default=0)
+    if point is None or fewest < 2:
         return None
     if name.startswith("tpr_at_fpr_"):
         rate = float(name.removeprefix("tpr_at_fpr_"))
         if rate * groups[0] < FEWEST_EXPECTED:
             return rank_interval(sample, rate, groups)
-    fewest = min((n for n in groups if n), default=0)
     found = interval(name, point, drawn, fewest)
     if found is None or not name.startswith(("brier", "ece")):
         return found
@@ -164,7 +217,7 @@ def interval(name: str, point: float, drawn: Mapping[str, Floats], groups: int) 
         name: of the metric in `drawn`.
         point: its value.
         drawn: (draws,) of it; NaN where a draw has no meaning.
-        groups: independent groups of the rarer class.
+        groups: independent groups of the rarer class, all of one weight.
 
     Returns:
         Low and high, or None where there are fewer than two groups or half the draws have no meaning.
@@ -221,18 +274,59 @@ def true_rates_above(curve: Curve, reals: float) -> float:
     return float(curve.true[0, steps - 1] / curve.true[0, -1]) if steps else 0.0
 
 
-def difference_interval(difference: float, values: Floats, groups: int) -> Interval | None:
-    """A 95 % interval of a difference of metrics from its paired draws, within [-1, 1].
+def difference_interval(
+    difference: float, values: Floats, groups: int, confidence: float = CONFIDENCE
+) -> Interval | None:
+    """The interval of a difference of metrics from its paired draws, within [-1, 1].
 
     Where every draw agrees, it reaches as far as no failure in `groups` trials can tell.
     """
     known = values[~np.isnan(values)]
     if groups < 2 or 2 * len(known) < len(values) or np.isnan(difference):
         return None
-    wide = _reach(groups) * float(known.std(ddof=1))
+    wide = reach(groups, confidence) * float(known.std(ddof=1))
     if wide < 1e-12:
-        wide = 1 - TAIL ** (1 / groups)
+        wide = 1 - ((1 - confidence) / 2) ** (1 / groups)
     return max(-1.0, difference - wide), min(1.0, difference + wide)
+
+
+def mean_interval(
+    points: Sequence[float], ends: Sequence[Interval | None], drawn: Floats | None
+) -> Interval | None:
+    """The 95 % interval of the mean of some metrics, or of differences, from the interval of each.
+
+    What each may be off adds up in quadrature, on either side by itself, as far as the draws show them
+    to move apart (Zou and Donner 2008, https://doi.org/10.1002/sim.3095). So one whose draws all agree
+    leaves the mean as open as its own bound is, which the draws of the mean would not show.
+
+    Args:
+        points: (k,) of them.
+        ends: (k,) the interval of each.
+        drawn: (k, D) their paired draws, NaN where a draw has no meaning; None for intervals that are
+            bounds, of which the mean is taken.
+
+    Returns:
+        Low and high; None where one has no interval.
+    """
+    known = [pair for pair in ends if pair is not None]
+    if not known or len(known) < len(ends):
+        return None
+    below = np.array([p - low for p, (low, _) in zip(points, known, strict=True)])
+    above = np.array([high - p for p, (_, high) in zip(points, known, strict=True)])
+    alike = _correlations(drawn) if drawn is not None else np.ones((len(points), len(points)))
+    mean = float(np.mean(points))
+    low, high = (math.sqrt(max(0.0, side @ alike @ side)) / len(points) for side in (below, above))
+    return mean - low, mean + high
+
+
+def _correlations(drawn: Floats) -> Floats:
+    """(k, k) between the rows of (k, D); a row that never changes goes with no other."""
+    off = np.nan_to_num(drawn - np.nanmean(drawn, axis=1, keepdims=True))
+    size = np.sqrt((off**2).sum(axis=1, keepdims=True))
+    unit = np.divide(off, size, out=np.zeros_like(off), where=size > 1e-9)
+    found: Floats = unit @ unit.T
+    np.fill_diagonal(found, 1.0)
+    return found
 
 
 def _reach(groups: int) -> float:
@@ -240,4 +334,10 @@ def _reach(groups: int) -> float:
 
     The draws of m groups spread by (m - 1) / m too little, and their spread is itself an estimate.
     """
-    return float(student.ppf(1 - TAIL, groups - 1)) * math.sqrt(groups / (groups - 1))
+    return reach(groups, CONFIDENCE)
+
+
+def reach(groups: int, confidence: float) -> float:
+    """Standard errors on either side of an interval of `confidence` from the draws of `groups`, 2 or more."""
+    quantile = student.ppf((1 + confidence) / 2, groups - 1)
+    return float(quantile) * math.sqrt(groups / (groups - 1))

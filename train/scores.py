@@ -10,10 +10,10 @@ does.
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from schemas.errors import InputError
-from schemas.layout import MANIFEST
+from schemas.layout import MANIFEST, place
 from train.artifacts import SCORES
-from train.data import Item
+from train.data import Item, as_text
 from train.metrics import Floats
 
 SCORES_FILE = "scores.parquet"
@@ -35,7 +35,7 @@ GROUPING = ("group_id", "author", "post_id", "group")
 """Columns of a manifest or score file; images that share a value of any are drawn together."""
 
 AUTHOR, FEWEST_AUTHORS = "author", 5
-"""Fewer groups than this on a platform, and authors do not make them."""
+"""Fewer groups than this in one class of a platform, and authors do not make them there."""
 
 WHOLE, MEAN = "all", "mean"
 """What images without a platform are reported under, and the mean over platforms."""
@@ -85,7 +85,7 @@ class ScoredSet:
     @property
     def skipped(self) -> frozenset[str]:
         """Paths of images beside these that could not be scored."""
-        return frozenset(row["path"] for row in self.context.get("skipped", ()))
+        return frozenset(as_text(row["path"]) for row in self.context.get("skipped", ()))
 
     def sorted(self) -> "ScoredSet":
         """The same images by digest and path, so that two runs of one set line up."""
@@ -113,8 +113,9 @@ def find_groups(root: Path, paths: Sequence[str]) -> tuple[tuple[str | None, ...
     """The group of each image as the manifest beside the splits tells it, and what it was told by.
 
     Images that share a duplicate group, an author or a post are one group, and so are those that are
-    tied to each other through a third. Where that leaves a platform few groups, as one account's archive
-    does, authors are no groups: the interval then speaks of this account's pictures alone, which is told.
+    tied to each other through a third. Where that leaves a class of a platform few groups, as one
+    account's archive does, authors make no groups of its images: the intervals there speak of these
+    accounts' pictures alone, which is told. Elsewhere authors stay groups.
 
     Raises:
         InputError: if the manifest cannot be read.
@@ -125,18 +126,40 @@ def find_groups(root: Path, paths: Sequence[str]) -> tuple[tuple[str | None, ...
     if not known:
         return (None,) * len(paths), ONE_EACH
     told = f"manifest columns {', '.join(known)}"
-    if AUTHOR in known and len(known) > 1 and _fewest(found, tie(found, known)) < FEWEST_AUTHORS:
-        known.remove(AUTHOR)
-        told = f"manifest columns {', '.join(known)}; on some platform too few authors to be groups"
+    cells = [_cell(path) for path in paths]
+    few = _few_authors(found, cells, known)
+    if few:
+        pairs = zip(found, cells, strict=True)
+        found = [{**row, AUTHOR: None} if cell in few else row for row, cell in pairs]
+        told += f"; too few authors to be groups: {', '.join(few)}"
     return tie(found, known), told
 
 
-def _fewest(rows: Sequence[Mapping[str, Any]], groups: Sequence[str | None]) -> int:
-    """How many groups the platform with the fewest has."""
-    held: dict[str, set[str | None]] = {}
-    for row, group in zip(rows, groups, strict=True):
-        held.setdefault(str(row.get("platform") or ""), set()).add(group)
-    return min(map(len, held.values()), default=0)
+def _cell(path: str) -> str:
+    """Platform and class of an image, in words, as its folders say."""
+    placement = place(PurePosixPath(path))
+    if placement is None:
+        return "all"
+    return f"{placement.platform.split('/')[0]} {placement.label.name.lower()}".strip()
+
+
+def _few_authors(
+    rows: Sequence[Mapping[str, Any]], cells: Sequence[str], columns: Sequence[str]
+) -> list[str]:
+    """The cells in which authors leave few groups, and fewer than there are without them."""
+    if AUTHOR not in columns:
+        return []
+    found = _count_groups(cells, tie(rows, columns))
+    without = _count_groups(cells, tie(rows, [c for c in columns if c != AUTHOR]))
+    return [cell for cell in sorted(found) if found[cell] < min(FEWEST_AUTHORS, without[cell])]
+
+
+def _count_groups(cells: Sequence[str], groups: Sequence[str | None]) -> dict[str, int]:
+    """How many groups each cell has; an image without one is its own."""
+    held: dict[str, set[str | int]] = defaultdict(set)
+    for row, (cell, group) in enumerate(zip(cells, groups, strict=True)):
+        held[cell].add(row if group is None else group)
+    return {cell: len(found) for cell, found in held.items()}
 
 
 def tie(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> tuple[str | None, ...]:
@@ -196,7 +219,7 @@ def read_scores(path: Path) -> ScoredSet:
             f"scores of test images; evaluate first: wildrf evaluate {file.parent} DIR --out "
             f"{file.parent / 'evaluation'}"
         )
-    groups = tuple(columns.get("group") or [None] * table.num_rows)
+    groups = tuple(group or None for group in columns.get("group") or [None] * table.num_rows)
     return ScoredSet(
         tuple(columns["path"]),
         tuple(columns["sha256"]),
@@ -271,9 +294,9 @@ def find_scores(path: Path) -> Path:
     """
     if path.is_file():
         return path
-    for place in (path / "evaluation" / SCORES_FILE, path / SCORES_FILE):
-        if place.is_file():
-            return place
+    for file in (path / "evaluation" / SCORES_FILE, path / SCORES_FILE):
+        if file.is_file():
+            return file
     raise InputError(
         f"{path} holds no {SCORES_FILE}; expected a score file, or the folder that `wildrf evaluate "
         "--out` wrote; evaluate first"
@@ -315,7 +338,7 @@ def read_foreign(file: Path) -> Foreign:
     meant = "P(fake), fake above 0.5" if probability else "logit, fake above 0"
     logits = _logits(numbers) if probability else numbers
     named = table.column("group").to_pylist() if "group" in table.column_names else ()
-    groups = {k: str(group) for k, group in zip(keys, named, strict=False) if group is not None}
+    groups = {k: str(g) for k, g in zip(keys, named, strict=False) if g not in (None, "")}
     return Foreign(key, dict(zip(keys, logits.tolist(), strict=True)), groups, f"{value}: {meant}")
 
 
@@ -371,7 +394,8 @@ def join_foreign(
         InputError: if an image has no score, or a score is of no image here.
     """
     digests = {item.path: digest_of(item) for item in items}
-    keys = {i.path: i.path if foreign.key == "path" else digests[i.path] for i in items}
+    by_path = foreign.key == "path"
+    keys = {i.path: as_text(i.path) if by_path else digests[i.path] for i in items}
     without = [item for item in items if keys[item.path] not in foreign.logits]
     broken = tuple((item, why) for item in without if (why := problem_of(item)) is not None)
     if len(broken) < len(without):

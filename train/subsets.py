@@ -4,7 +4,7 @@ Since every part sees the same draws, the mean over parts and the gap between tw
 that know how the parts hang together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +15,11 @@ from train import metrics
 from train.metrics import NAMES, Floats, Sample
 from train.resampling import (
     Clusters,
+    Interval,
     Subset,
     bootstrap,
     difference_interval,
-    interval,
+    mean_interval,
     metric_interval,
 )
 from train.scores import ScoredSet
@@ -54,7 +55,7 @@ class Plan:
             values = self.scored.logits if logits is None else logits
             labels = self.scored.labels[rows]
             sample = Sample(values[rows], labels, calibrated or self.calibrated, weights)
-            self.subsets[key] = Subset(rows, sample)
+            self.subsets[key] = Subset(rows, sample, weights)
 
     def draw(self, *, draws: int, seed: int) -> None:
         """Draw for all subsets at once."""
@@ -70,39 +71,46 @@ class Plan:
             "n_fake": fakes,
             "n_groups": self.clusters.seen(rows),
             **metrics.nested(self.subsets[key].sample.point()),
-            "ci": metrics.nested({name: self._ends(key, name) for name in NAMES}),
+            "ci": metrics.nested({name: _as_list(self._ends(key, name)) for name in NAMES}),
         }
 
-    def _ends(self, key: str, name: str) -> list[float] | None:
-        groups = self._groups(key)
-        found = metric_interval(name, self.subsets[key].sample, self.drawn[key], groups)
-        return list(found) if found else None
+    def _ends(self, key: str, name: str) -> Interval | None:
+        sample, groups = self.subsets[key].sample, self._groups(key)
+        return metric_interval(name, sample, self.drawn[key], groups)
 
     def _groups(self, key: str) -> tuple[int, int]:
-        rows = self.subsets[key].rows
-        return self.clusters.by_class(rows, self.scored.labels[rows])
+        part = self.subsets[key]
+        return self.clusters.by_class(part.rows, self.scored.labels[part.rows], part.weights)
 
-    def _fewest(self, keys: Sequence[str]) -> int:
-        return min((n for key in keys for n in self._groups(key) if n), default=0)
+    def mean(self, keys: Mapping[str, str]) -> dict[str, Any]:
+        """The unweighted mean of each metric over the subsets that have it, and `ci`.
 
-    def mean(self, keys: Sequence[str]) -> dict[str, Any]:
-        """The unweighted mean of each metric over the subsets that have it, and `ci`."""
-        points = {key: self.subsets[key].sample.point() for key in keys}
-        having = {n: [key for key in keys if points[key][n] is not None] for n in NAMES}
-        means = {n: _mean([points[key][n] for key in having[n]]) for n in NAMES}
-        ends = {n: self._mean_ends(n, means[n], having[n]) for n in NAMES}
-        return {**metrics.nested(means), "ci": metrics.nested(ends)}
+        Beside them `n_platforms`, over how many each mean is, and `no_interval`, the platforms that
+        have a metric and no interval of it: then its mean has none.
 
-    def _mean_ends(self, name: str, mean: float | None, keys: Sequence[str]) -> list[float] | None:
-        """The interval of a mean; of metrics whose intervals are bounds, the mean of those."""
-        if mean is None:
-            return None
-        if name.startswith(("ece", "tpr_at_fpr_")):
-            ends = [self._ends(key, name) for key in keys]
-            return None if None in ends else np.mean(np.array(ends), axis=0).tolist()
-        drawn = np.mean([self.drawn[key][name] for key in keys], axis=0)
-        found = interval(name, mean, {name: drawn}, self._fewest(keys))
-        return list(found) if found else None
+        Args:
+            keys: of the subsets, by platform.
+        """
+        found = {name: self._mean_of(name, keys) for name in NAMES}
+        return {
+            **metrics.nested({name: one.value for name, one in found.items()}),
+            "n_platforms": metrics.nested({name: one.n for name, one in found.items()}),
+            "no_interval": sorted({p for one in found.values() for p in one.without}),
+            "ci": metrics.nested({name: _as_list(one.ends) for name, one in found.items()}),
+        }
+
+    def _mean_of(self, name: str, keys: Mapping[str, str]) -> "_Mean":
+        known = {p: v for p, key in keys.items() if (v := self._value(key, name)) is not None}
+        ends = {p: self._ends(keys[p], name) for p in known}
+        bounds = name.startswith(("ece", "tpr_at_fpr_"))
+        drawn = None if bounds else np.array([self.drawn[keys[p]][name] for p in known])
+        points = list(known.values())
+        return _Mean(
+            value=float(np.mean(points)) if points else None,
+            n=len(points),
+            ends=mean_interval(points, list(ends.values()), drawn),
+            without=[p for p, pair in ends.items() if pair is None],
+        )
 
     def gap(self, keys: Sequence[str], others: Sequence[str]) -> dict[str, Any]:
         """Each of `GAPS`: the mean over `keys` less that over `others`, with its paired interval."""
@@ -111,23 +119,30 @@ class Plan:
     def _gap_of(
         self, name: str, keys: Sequence[str], others: Sequence[str]
     ) -> dict[str, Any] | None:
-        pairs = [
-            (key, other)
-            for key, other in zip(keys, others, strict=True)
-            if None not in (self._value(key, name), self._value(other, name))
-        ]
+        pairs = {
+            pair: change
+            for pair in zip(keys, others, strict=True)
+            if (change := self._change(name, *pair)) is not None
+        }
         if not pairs:
             return None
-        mine, theirs = zip(*pairs, strict=True)
-        means = [_mean([self._value(key, name) for key in side]) for side in (mine, theirs)]
-        drawn = [np.mean([self.drawn[k][name] for k in side], axis=0) for side in (mine, theirs)]
-        assert means[0] is not None
-        assert means[1] is not None
-        difference = means[0] - means[1]
-        if all(self._same(key, other) for key, other in pairs):  # nothing was changed
-            return {"difference": 0.0, "ci": [0.0, 0.0]}
-        ends = difference_interval(difference, drawn[0] - drawn[1], self._fewest(mine))
-        return {"difference": difference, "ci": list(ends) if ends else None}
+        points, ends = zip(*pairs.values(), strict=True)
+        drawn = np.array([self.drawn[a][name] - self.drawn[b][name] for a, b in pairs])
+        return {
+            "difference": float(np.mean(points)),
+            "ci": _as_list(mean_interval(points, ends, drawn)),
+        }
+
+    def _change(self, name: str, key: str, other: str) -> tuple[float, Interval | None] | None:
+        """A metric less that of another subset, and the interval; None where one does not have it."""
+        mine, theirs = self._value(key, name), self._value(other, name)
+        if mine is None or theirs is None:
+            return None
+        if self._same(key, other):  # nothing was changed
+            return 0.0, (0.0, 0.0)
+        drawn = self.drawn[key][name] - self.drawn[other][name]
+        fewest = min(n for k in (key, other) for n in self._groups(k) if n)
+        return mine - theirs, difference_interval(mine - theirs, drawn, fewest)
 
     def _same(self, key: str, other: str) -> bool:
         """Whether two subsets are the same images with the same scores and weights."""
@@ -139,6 +154,15 @@ class Plan:
         return self.subsets[key].sample.point()[name]
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return float(np.mean(known)) if known else None
+@dataclass(frozen=True, slots=True)
+class _Mean:
+    """The mean of a metric over `n` platforms, its interval, and the platforms that have none."""
+
+    value: float | None
+    n: int
+    ends: Interval | None
+    without: list[str]
+
+
+def _as_list(ends: Interval | None) -> list[float] | None:
+    return list(ends) if ends else None

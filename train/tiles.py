@@ -5,7 +5,7 @@ the zeros around its representation reach in. So tiles overlap by one cell of th
 that cell is dropped, and the map put together is that of the whole image, rectangular as it is.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +48,24 @@ def _strip(first: int, last: int, length: int, spec: DetectorSpec) -> Strip:
     return Strip((first - skip) * spec.stride, min(stop, length), skip, last - first)
 
 
+def in_tiles(
+    pixels: Pixels,
+    spec: DetectorSpec,
+    logits_of: Callable[[Pixels], NDArray[np.float32]],
+    tile: int = TILE,
+) -> NDArray[np.float32]:
+    """The map (h, w) of `pixels` (H, W, 3), put together of what `logits_of` says of each tile."""
+    rows = []
+    for down in strips(pixels.shape[0], spec, tile):
+        parts = []
+        for across in strips(pixels.shape[1], spec, tile):
+            found = logits_of(pixels[down.start : down.stop, across.start : across.stop])
+            kept = found[down.skip : down.skip + down.count, across.skip :][:, : across.count]
+            parts.append(kept)
+        rows.append(np.concatenate(parts, axis=1))
+    return np.concatenate(rows)
+
+
 @torch.inference_mode()
 def patch_map(
     detector: PatchDetector,
@@ -59,21 +77,15 @@ def patch_map(
 ) -> NDArray[np.float32]:
     """The logit of every patch of `pixels` (H, W, 3), (h, w), computed a tile at a time."""
     detector.eval()
-    rows = []
-    for down in strips(pixels.shape[0], spec, tile):
-        parts = []
-        for across in strips(pixels.shape[1], spec, tile):
-            part = np.array(pixels[None, down.start : down.stop, across.start : across.stop])
-            with compute.autocast():
-                logits = detector.patch_logits(
-                    normalise(to_batch(part), preprocessing, compute.device)
-                )
-            kept = logits[
-                0, down.skip : down.skip + down.count, across.skip : across.skip + across.count
-            ]
-            parts.append(kept.float().cpu().numpy())
-        rows.append(np.concatenate(parts, axis=1))
-    return np.concatenate(rows)
+
+    def logits_of(part: Pixels) -> NDArray[np.float32]:
+        batch = to_batch(np.array(part[None]))
+        with compute.autocast():
+            logits = detector.patch_logits(normalise(batch, preprocessing, compute.device))
+        found: NDArray[np.float32] = logits[0].float().cpu().numpy()
+        return found
+
+    return in_tiles(pixels, spec, logits_of, tile)
 
 
 @torch.inference_mode()

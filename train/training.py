@@ -29,6 +29,7 @@ from train.artifacts import (
     write_scores,
 )
 from train.augment import TREATMENTS
+from train.calibration import set_aside
 from train.checkpoint import pack, to_bytes, write_atomically
 from train.config import (
     build_detector,
@@ -55,6 +56,7 @@ from train.engine import (
 )
 from train.loader import Epochs, epochs_of, train_batches
 from train.pixels import shapes_of
+from train.simulated import is_simulated
 from train.tiles import score_images
 from train.transforms import Preprocessing
 
@@ -70,7 +72,11 @@ DONE = (*TREATMENTS, "mirror")
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """What a run came to. `val` has acc, ap, auc, n, n_real, n_fake, tpr_at_fpr and ci."""
+    """What a run came to. `val` has acc, ap, auc, n, n_real, n_fake, tpr_at_fpr and ci.
+
+    `simulated` says that a program made the val images; `old_calibration` is where a calibration of other
+    weights was moved that lay beside the checkpoint.
+    """
 
     checkpoint: Path
     val: dict[str, Any]
@@ -82,6 +88,8 @@ class TrainResult:
     skipped: tuple[data.Skipped, ...]
     val_source: str
     images: dict[str, dict[str, int]]
+    simulated: bool = False
+    old_calibration: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As `wildrf train --json` shows it."""
@@ -111,6 +119,11 @@ class Loaded:
     def skipped(self) -> tuple[data.Skipped, ...]:
         """Files of both that could not be used."""
         return self.train.skipped + self.val.skipped
+
+    @property
+    def simulated(self) -> bool:
+        """Whether a program made the images that it is validated on."""
+        return is_simulated(self.sources[0].root)
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -305,6 +318,7 @@ def finish(
         "precision": "bfloat16" if run.compute.half else "float32",
         "versions": code_versions(),
         "run": run.key,
+        "simulated": loaded.simulated,
         **extra,
     }
     val = measure.report(np.array(state.best_logits), run.val_labels, seed=run.recipe.seed)
@@ -315,14 +329,17 @@ def finish(
         best_epoch=state.best_epoch,
         stopped=stopped,
         seconds=run.clock() - run.begun,
-        images_per_s=_median([row["images_per_s"] for row in state.curve]),
+        images_per_s=_median(
+            [row["images_per_s"] for row in state.curve if row["loss"] is not None]
+        ),
         skipped=loaded.skipped,
         val_source=loaded.val_source,
         images=loaded.counts,
+        simulated=loaded.simulated,
     )
     placed = {**config["data"], **loaded.places(teacher_roots)}
     write_json(out / CONFIG, {**config, "data": placed})
-    _write(out, run, state, loaded, spec, config, result, extra)
+    result = _write(out, run, state, loaded, spec, config, result, extra)
     for path in out.glob(".*.pixels.*"):  # they were kept for a run that is now over
         path.unlink(missing_ok=True)
     return result
@@ -367,7 +384,7 @@ def _write(
     config: dict[str, Any],
     result: TrainResult,
     extra: dict[str, Any],
-) -> None:
+) -> TrainResult:
     checkpoint = pack(
         state.best_weights,
         spec,
@@ -381,9 +398,12 @@ def _write(
         **extra,
     )
     write_atomically(result.checkpoint, to_bytes(checkpoint))
+    aside = set_aside(result.checkpoint)
+    result = replace(result, old_calibration=str(aside) if aside else None)
     write_lines(out / "curve.jsonl", ({**row, "run": run.key[:16]} for row in state.curve))
     record = {**result.to_dict(), "best_by": BEST_BY, "skipped_count": len(result.skipped)}
     record["checkpoint"] = result.checkpoint.name
     write_json(out / "metrics.json", {**record, "config": config})
     logits = np.array(state.best_logits)
     write_scores(out / "scores.parquet", loaded.val.items, loaded.val.digests, logits, config)
+    return result

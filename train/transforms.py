@@ -129,7 +129,7 @@ def _centre_square(
 
 
 def kept_side(size: tuple[int, int], preprocessing: Preprocessing) -> int:
-    """Side of the centre square of an image of `size` that is looked at; not for "stretch"."""
+    """Side of the centre square of an image of `size` that is looked at; not for "stretch" and "whole"."""
     short = min(size)
     return min(short, preprocessing.size) if preprocessing.fit == "native" else short
 

@@ -41,6 +41,7 @@ def release_catalog(
     manifest = workspace.catalog.query(MANIFEST_ROWS, name=name)
     facts = {
         "name": name,
+        "simulated": workspace.policy.simulated,
         "version": found[0]["version"],
         "protocol": found[0]["protocol"],
         "parameters": json.loads(found[0]["parameters"]),

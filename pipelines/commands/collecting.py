@@ -111,7 +111,7 @@ def capture(
     """Ask a platform's own API and collect what it answers.
 
     The answers are kept as they came, in captures/: an export like any other.
-        Credentials come from the environment: REDDIT_CLIENT_ID and REDDIT_CLIENT_SECRET (or praw.ini);
+    Credentials come from the environment: REDDIT_CLIENT_ID and REDDIT_CLIENT_SECRET (or praw.ini);
     MASTODON_ACCESS_TOKEN if the server wants one; BLUESKY_IDENTIFIER and BLUESKY_APP_PASSWORD for searches.
 
     Example: wildrf capture mastodon --server mastodon.social --tag AIart

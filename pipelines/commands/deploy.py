@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.options import Checkpoint, Json
+from pipelines.commands.options import Checkpoint, DeviceOrAuto, Json, WorkspaceDir
 from pipelines.commands.telling import show
 
 
@@ -22,11 +22,15 @@ def export_onnx(
         bool, typer.Option("--patch-map", help="Give the logit of every patch as well.")
     ] = False,
     tolerance: Annotated[
-        float,
+        float | None,
         typer.Option(
-            "--tolerance", metavar="T", min=0, help="How far logits may be off: T (1 + |logit|)."
+            "--tolerance",
+            metavar="T",
+            min=0,
+            help="How far logits may be off: T (1 + |logit|); default: 1e-5, or as far as torch's own in "
+            "float32.",
         ),
-    ] = 1e-5,
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a detector as one ONNX file, preprocessing inside.
@@ -61,41 +65,48 @@ def parity(
             "--tolerance",
             metavar="T",
             min=0,
-            help="How far logits may be apart: T (1 + |logit|); default: 2e-5 for tiny-ladeda, else 1e-4.",
+            help="How far logits may be apart: T (1 + |logit|); default: 2e-5 for tiny-ladeda on a CPU, "
+            "else 1e-4.",
         ),
     ] = None,
+    device: DeviceOrAuto = "auto",
     as_json: Json = False,
 ) -> None:
     """Prove that a detector in use scores as in training.
 
-    Exit code 1 if a logit is off by more than the tolerance; the step it comes from is named.
+    Training is the CPU in float32; in use is where `wildrf predict` would compute. Exit code 1 if a logit is
+    off by more than the tolerance; the step it comes from is named.
 
     Example: wildrf parity runs/v1 v1.onnx photos/
     """
     from pipelines import detect
 
-    result = detect.parity_of(detect.checkpoint_of(checkpoint), paths, files, tolerance)
+    result = detect.parity_of(detect.checkpoint_of(checkpoint), paths, files, tolerance, device)
     show(result, detect.parity_lines(result), as_json, passes=result["same"])
 
 
 def cases(
+    context: typer.Context,
     checkpoint: Checkpoint,
     table: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
-            metavar="[CASES]", help="A folder with cases.csv or cases.toml, or the table."
+            metavar="[CASES]",
+            help="A folder with cases.csv or cases.toml, or the table; default: cases/.",
         ),
-    ] = Path("cases"),
+    ] = None,
+    workspace: WorkspaceDir = None,
     as_json: Json = False,
 ) -> None:
     """Look again at known images with a verdict they must get.
 
-    Exit code 1 if one gets another. `wildrf train` does this at its end.
+    Exit code 1 if one gets another. `wildrf train`, `distill` and `run` do this after each training.
 
     Example: wildrf cases runs/v1 cases/
     """
     from pipelines import cases as verb
     from pipelines import detect
 
-    result = verb.judge(detect.checkpoint_of(checkpoint), verb.table_at(table))
+    place = table or verb.place_of(workspace or context.obj)
+    result = verb.judge(detect.checkpoint_of(checkpoint), verb.table_at(place))
     show(result, verb.lines(result), as_json, passes=result["right"] == result["n"])

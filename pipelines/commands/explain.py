@@ -17,7 +17,10 @@ def add_to(app: typer.Typer) -> None:
 def explain(
     checkpoint: Checkpoint,
     paths: Images,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the pages go.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Default: the run folder's own `explain`."),
+    ] = None,
     own_size: Annotated[
         bool | None,
         typer.Option(
@@ -35,11 +38,12 @@ def explain(
 
     Leaves index.html, maps/, grid/, patches.png and explain.json.
 
-    Example: wildrf explain runs/v1 photo.jpg --out explained
+    Example: wildrf explain runs/v1 photo.jpg folder/
     """
     from pipelines.explain import Asked, lines, run
+    from pipelines.report.evaluation import remade_line, with_evaluation
 
     asked = Asked(checkpoint, tuple(paths), out, own_size, max_images, device)
     with working() as progress:
-        result: dict[str, Any] = run(asked, progress)
-    show(result, lines(result), as_json)
+        result: dict[str, Any] = with_evaluation(run(asked, progress))
+    show(result, [*lines(result), *remade_line(result)], as_json)

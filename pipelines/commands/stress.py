@@ -29,7 +29,9 @@ def stress(
         int | None,
         typer.Option("--max-images", metavar="N", min=2, help="Test on a stratified sample."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of sample and draws.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", min=0, help="Of sample and draws.")
+    ] = 0,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="Default: the run folder's own `stress`."),
@@ -40,14 +42,15 @@ def stress(
     """Stress a detector: what it goes by, and what it withstands.
 
     Counterfactuals, JPEG, blur, platforms, grid offsets, pooling, cost; with --against, patch sizes and
-        representations. Leaves stress.json and stress.html.
+    representations. Leaves stress.json, stress.parquet and stress.html.
 
     Example: wildrf stress runs/v1 releases/v1 --test counterfactuals --max-images 400
     """
+    from pipelines.report.evaluation import remade_line, with_evaluation
     from pipelines.stress import Asked, lines, run
 
     tests, others = tuple(test or ()), tuple(against or ())
     asked = Asked(checkpoint, directory, tests, others, out, max_images, seed, device)
     with working() as progress:
-        result: dict[str, Any] = run(asked, progress)
-    show(result, lines(result), as_json)
+        result: dict[str, Any] = with_evaluation(run(asked, progress))
+    show(result, [*lines(result), *remade_line(result)], as_json)

@@ -12,6 +12,8 @@ from pipelines.output import Output
 INTERRUPTED = 130
 """What a command ended by Ctrl-C exits with."""
 
+SIMULATED = "simulated data: no number here says anything about a real platform or generator"
+
 
 def working() -> Any:
     """Progress on stderr."""
@@ -25,6 +27,8 @@ def show(result: Any, lines: list[str], as_json: bool, *, passes: bool = True) -
     output = Output(as_json)
     output.result(result)
     if not as_json:
+        if isinstance(result, dict) and result.get("simulated"):
+            output.say(SIMULATED)
         output.say(*lines)
     if not passes:
         raise typer.Exit(1)

@@ -144,7 +144,7 @@ def distill(
     from pipelines import cases as known
     from pipelines import detect
 
-    table = known.table_for(cases, None)
+    table = known.table_for(cases, context.obj)
     told = Output(as_json)
     with working() as progress:
         result = detect.distill_run(

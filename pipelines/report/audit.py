@@ -34,7 +34,6 @@ def write_audit_page(
     out: Path,
     *,
     leaks: Sequence[Leak] | None = None,
-    simulated: bool = False,
 ) -> Path:
     """Write the page of `curate.bias.audit`'s result; with `leaks`, copies across splits too."""
     placed = [item for item in surveyed if item.placement]
@@ -42,7 +41,7 @@ def write_audit_page(
         "audit.html",
         title=f"Shortcut audit of {root.resolve().name}",
         name=root.resolve().name,
-        simulated=simulated,
+        simulated=result.get("simulated", False),
         result=result,
         words=verdict_words(result),
         n_images=len(placed),

@@ -68,6 +68,7 @@ def write_dedupe_page(outcome: Outcome, out: Path) -> Path:
     html = page.render(
         "dedupe.html",
         title=f"Copies in {outcome.name}",
+        simulated=result.get("simulated", False),
         name=outcome.name,
         result=result,
         counts=_counts(result),

@@ -11,6 +11,7 @@ from curate.workspace import Workspace
 from pipelines.report import contact_sheet, page, plots
 from pipelines.report.audit import plot_of, verdict_words
 from pipelines.report.contact_sheet import Couple, Tile
+from pipelines.report.dedupe import measured
 from pipelines.report.maps import heat_maps
 from pipelines.truth import in_words
 
@@ -27,13 +28,14 @@ SAMPLES = """
     AND r.label = $label ORDER BY r.digest LIMIT $n
 """
 COPIES = """
-    SELECT m.a, m.b, m.kind, m.distance,
+    SELECT m.a, m.b, m.kind, m.distance, m.verified, m.verdict,
            (SELECT string_agg(DISTINCT platform, ' and ' ORDER BY platform) FROM stored
             WHERE digest = m.a) AS where_a,
            (SELECT string_agg(DISTINCT platform, ' and ' ORDER BY platform) FROM stored
             WHERE digest = m.b) AS where_b,
            a.width AS width_a, a.height AS height_a, b.width AS width_b, b.height AS height_b
     FROM match m JOIN image a ON a.digest = m.a JOIN image b ON b.digest = m.b
+    WHERE m.verdict IS DISTINCT FROM 'different'
     ORDER BY m.distance DESC, m.a LIMIT $n
 """
 
@@ -48,7 +50,7 @@ def write_demo_page(
     html = page.render(
         "demo.html",
         title="wildrf demo",
-        simulated=True,
+        simulated=workspace.policy.simulated,
         seconds=seconds,
         findings=findings,
         agrees=all(f.ok is not False for f in findings),
@@ -150,7 +152,7 @@ def _copies(workspace: Workspace) -> list[Couple]:
     shown = []
     for row in workspace.catalog.rows(COPIES, n=PAIRS):
         a, b = (_stored_tile(workspace, row, side) for side in ("a", "b"))
-        shown.append(Couple(a, b, f"{row['distance']} of 64 bits of the perceptual hash differ"))
+        shown.append(Couple(a, b, measured(row)))
     return shown
 
 

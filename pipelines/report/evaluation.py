@@ -1,22 +1,22 @@
 """The page of one evaluation: what the detector is worth on each platform, and what that leaves open.
 
-Whatever another verb left in the run's folder (stress tests, heat maps) has its place in `SECTIONS`.
+Whatever another verb left in the run's folder (stress tests, heat maps) has its place there too
+(`pipelines.report.sections`), and that verb makes the page anew.
 """
 
-import base64
-import io
+import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from PIL import Image
 
 from pipelines.report import page, plots
-from train.measure import LEAST
+from pipelines.report.sections import exposed, sections_of
+from train.measure import LEAST, told_over
 from train.metrics import reliability, roc_points
 from train.scores import ONE_EACH, ScoredSet, read_scores
 
@@ -54,22 +54,10 @@ SLICES = {
 DRAWN = 6
 """Platforms drawn as curves."""
 SHOWN = 12
-"""Heat maps, leaked images and skipped files shown."""
-MAP_PX = 420
+"""Leaked images and skipped files shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A part of the page that another verb's files make: found in the folders of a run, or left out."""
-
-    title: str
-    words: str
-    find: Callable[[Sequence[Path]], Markup | None]
-
-
-def write_evaluation_page(
-    result: Mapping[str, Any], out: Path, *, run: Path | None = None, simulated: bool = False
-) -> Path:
+def write_evaluation_page(result: Mapping[str, Any], out: Path, *, run: Path | None = None) -> Path:
     """Write report.html into `out`, beside the scores that `result` was measured on.
 
     Args:
@@ -77,37 +65,97 @@ def write_evaluation_page(
         out: the folder with scores.parquet.
         run: the folder of the run that trained the detector; its curve, stress tests and heat maps
             are shown, if it has them.
-        simulated: whether to say so.
     """
-    scored = read_scores(out / "scores.parquet")
-    folders = [folder for folder in (out, run) if folder is not None]
     html = page.render(
         "evaluation.html",
         title=f"Evaluation of {result['checkpoint']['detector']}",
-        simulated=simulated,
+        simulated=result.get("simulated", False),
         result=result,
-        figures=_figures(result),
-        warnings=[*_exposed(folders), *warnings_of(result)],
-        tables=[_platform_table(title, columns, result) for title, columns in TABLES.items()],
-        gaps=[
+        curves=_curves(run),
+        **_told(result),
+        **_drawn(result, read_scores(out / "scores.parquet")),
+        **_left(result, [folder for folder in (out, run) if folder is not None]),
+    )
+    return page.write(out / "report.html", html)
+
+
+def _told(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What the evaluation itself says, as tables and sentences."""
+    return {
+        "figures": _figures(result),
+        "tables": [_platform_table(title, columns, result) for title, columns in TABLES.items()],
+        "gaps": [
             *_gap_table("File facts matched", result["matched"], result["platforms"]),
             *_gap_table("Re-encoded to one format", result["rescored"], result["platforms"]),
         ],
-        leaks=_leak_context(result),
-        slices=_slice_context(result),
-        same=_same_everywhere(result),
-        plots=_plots(result, scored),
-        curves=_curves(run),
-        sections=[
-            {"title": s.title, "words": s.words, "content": found}
-            for s in SECTIONS
-            if (found := s.find(folders)) is not None
-        ],
-        open_questions=open_questions(result),
-        skipped=result["skipped"][:SHOWN],
-        n_more_skipped=len(result["skipped"][SHOWN:]),
-    )
-    return page.write(out / "report.html", html)
+        "leaks": _leak_context(result),
+        "slices": _slice_context(result),
+        "same": _same_everywhere(result),
+        "open_questions": open_questions(result),
+        "skipped": result["skipped"][:SHOWN],
+        "n_more_skipped": len(result["skipped"][SHOWN:]),
+    }
+
+
+def _left(result: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, Any]:
+    """What other verbs left of the same weights, and all that there is to warn of."""
+    digest = result["checkpoint"]["sha256"]
+    return {
+        "warnings": [*exposed(folders, digest), *warnings_of(result)],
+        "sections": sections_of(folders, digest),
+    }
+
+
+def remake_page(place: Path) -> Path | None:
+    """Write the page of the evaluation beside or around `place` anew, once a verb left something there.
+
+    Returns:
+        The page; None if there is no evaluation, or one that another version wrote.
+    """
+    for folder in (place.parent / "evaluation", place.parent, place):
+        result = _evaluation_in(folder)
+        if result is not None:
+            simulated = page.is_simulated(folder / "report.html")
+            run = run_of(result, folder)
+            return write_evaluation_page(result, folder, run=run, simulated=simulated)
+    return None
+
+
+def with_evaluation(result: Mapping[str, Any]) -> dict[str, Any]:
+    """`result` of a verb that left something, and the page of the evaluation beside it, made anew.
+
+    The page is under `evaluation_report`; None if there is no evaluation, or nothing was left.
+    """
+    remade = remake_page(Path(result["report"]).parent) if result["report"] else None
+    return {**result, "evaluation_report": str(remade) if remade else None}
+
+
+def remade_line(result: Mapping[str, Any]) -> list[str]:
+    """The page that was made anew."""
+    where = result["evaluation_report"]
+    return [f"page of the evaluation, made anew: {where}"] if where else []
+
+
+def _evaluation_in(folder: Path) -> dict[str, Any] | None:
+    """The evaluation that this version wrote into `folder` with its page, if it did."""
+    try:
+        result: dict[str, Any] = json.loads((folder / "metrics.json").read_bytes())
+        mine = "platforms" in result and result["versions"]["wildrf"] == version("wildrf")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    whole = all((folder / name).is_file() for name in ("scores.parquet", "report.html"))
+    return result if mine and whole else None
+
+
+def run_of(result: Mapping[str, Any], folder: Path) -> Path | None:
+    """The folder of the run that the evaluation in `folder` is of, even if both were moved."""
+    told = result["checkpoint"]
+    if result["preprocessing"]["digest"] is None:  # scores of another detector: there is no run
+        return None
+    for file in (folder.parent / "checkpoint.pt", Path(told["path"])):
+        if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == told["sha256"]:
+            return file.parent
+    return Path(told["path"]).parent  # where other weights are by now
 
 
 def warnings_of(result: Mapping[str, Any]) -> list[str]:
@@ -191,7 +239,7 @@ def _figures(result: Mapping[str, Any]) -> list[dict[str, str]]:
     """The mean over platforms, and how many images that is."""
     mean, groups = result["mean"], result["groups"]
     told = [
-        {"name": name, "value": show(mean[key]), "note": _note(mean["ci"][key])}
+        {"name": name, "value": show(mean[key]), "note": _note(mean, key)}
         for key, name in (("ap", "Mean AP"), ("auc", "Mean AUC"), ("acc", "Mean ACC at 0.5"))
     ]
     platforms = len(result["platforms"])
@@ -206,8 +254,11 @@ def _figures(result: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def _note(ends: Sequence[float] | None) -> str:
-    return f"95% interval {show_ends(ends)}" if ends else "no interval"
+def _note(mean: Mapping[str, Any], key: str) -> str:
+    if ends := mean["ci"][key]:
+        return f"95% interval {show_ends(ends)}"
+    without = mean["no_interval"]
+    return f"no interval: {', '.join(without)} has none" if without else "no interval"
 
 
 def _gap_table(
@@ -231,7 +282,8 @@ def _gap_table(
     changes = [
         {"name": name, "text": show_change(gap[key])} for key, name in GAPS.items() if gap.get(key)
     ]
-    return [{"title": title, "how": part["how"], "rows": rows, "changes": changes}]
+    how = part["how"] + told_over(part, len(native))
+    return [{"title": title, "how": how, "rows": rows, "changes": changes}]
 
 
 def _pair(native: Mapping[str, Any], found: Mapping[str, Any], key: str) -> dict[str, str]:
@@ -257,13 +309,15 @@ def _leak_context(result: Mapping[str, Any]) -> dict[str, Any]:
     if not leaks["n"]:
         words = f"None of the images was found in {leaks['against']} (looked for: {leaks['how']})."
         return {"words": words, "rows": [], "images": [], "more": 0}
+    without = leaks["without"]
+    over = told_over(without, len(result["platforms"])) if without else ""
     words = (
         f"{leaks['n']} of the images are also in {leaks['against']} (looked for: {leaks['how']}). "
-        "Quote the numbers without them."
+        f"Quote the numbers without them{over}."
     )
     rows = []
-    if leaks["without"] is not None:
-        for name, report in leaks["without"]["platforms"].items():
+    if without is not None:
+        for name, report in without["platforms"].items():
             pairs = [_pair(result["platforms"][name], report, key) for key in GAPS]
             rows.append({"name": name, "n": report["n"], "few": False, "pairs": pairs})
     return {
@@ -293,7 +347,12 @@ def _slice_context(result: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "cells": [{"value": show(v), "ends": show_ends(e)} for v, e in cells],
             }
         )
-    return [{"title": SLICES[by], "rows": rows} for by, rows in found.items() if len(rows) > 1]
+    return [{"title": title_of(by), "rows": rows} for by, rows in found.items() if len(rows) > 1]
+
+
+def title_of(by: str) -> str:
+    """What a slicer is called on the page: by default, as in `train.slices.SLICERS`."""
+    return SLICES.get(by, by.replace("_", " ").capitalize())
 
 
 def _same_everywhere(result: Mapping[str, Any]) -> str:
@@ -301,17 +360,38 @@ def _same_everywhere(result: Mapping[str, Any]) -> str:
     values: dict[str, list[str]] = {}
     for row in result["slices"]:
         values.setdefault(row["by"], []).append(row["value"])
-    shared = [f"{SLICES[by]} ({v[0]})" for by, v in values.items() if len(v) == 1]
+    shared = [f"{title_of(by)} ({v[0]})" for by, v in values.items() if len(v) == 1]
     return ", ".join(shared)
 
 
-def _plots(result: Mapping[str, Any], scored: ScoredSet) -> dict[str, Markup | None]:
+def _drawn(result: Mapping[str, Any], scored: ScoredSet) -> dict[str, Any]:
+    """The plots, and a sentence on the platforms that have no curve."""
+    drawn, undrawn = platforms_drawn(result)
     platforms = np.array(scored.platforms)
-    curves: dict[str, tuple[plots.Floats, plots.Floats]] = {}
-    for name, report in result["platforms"].items():
-        rows = platforms == name
-        if report["auc"] is not None and len(curves) < DRAWN:
-            curves[name] = roc_points(scored.logits[rows], scored.labels[rows])
+    curves = {
+        name: roc_points(scored.logits[platforms == name], scored.labels[platforms == name])
+        for name in drawn
+    }
+    return {"plots": _plots(result, scored, curves), "undrawn": undrawn}
+
+
+def platforms_drawn(result: Mapping[str, Any]) -> tuple[list[str], str]:
+    """The platforms with the lowest AUC, which are drawn, and a sentence that names the others."""
+    areas = {name: report["auc"] for name, report in result["platforms"].items()}
+    ranked = sorted((name for name in areas if areas[name] is not None), key=lambda n: areas[n])
+    told = [f"Drawn: the {DRAWN} platforms with the lowest AUC."] if ranked[DRAWN:] else []
+    one_class = [f"{name} (one class only)" for name in areas if areas[name] is None]
+    if left_out := [*ranked[DRAWN:], *one_class]:
+        told.append(f"Without a curve: {', '.join(left_out)}.")
+    return ranked[:DRAWN], " ".join(told)
+
+
+Curves = Mapping[str, tuple[plots.Floats, plots.Floats]]
+
+
+def _plots(
+    result: Mapping[str, Any], scored: ScoredSet, curves: Curves
+) -> dict[str, Markup | None]:
     bins = {"as it is": reliability(scored.logits, scored.labels)}
     if result["calibration"]:
         temperature = result["calibration"]["temperature"]
@@ -344,7 +424,7 @@ def _dots(result: Mapping[str, Any]) -> Markup | None:
         *((name, report) for name, report in result["platforms"].items()),
         *_part_dots("matched", result["matched"]),
         *_part_dots("re-encoded", result["rescored"]),
-        *((f"{SLICES[row['by']]}: {row['value']}", row) for row in sliced),
+        *((f"{title_of(row['by'])}: {row['value']}", row) for row in sliced),
     ]
     dots = [
         plots.Dot(name, report["auc"], *report["ci"]["auc"])
@@ -395,110 +475,6 @@ def _lines(file: Path) -> list[dict[str, Any]]:
         return []
 
 
-def read_stress(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """The stress tests that `wildrf stress` left in one of the folders, by name; empty if none did."""
-    for place in (f / part for f in folders for part in ("stress.json", "stress/stress.json")):
-        try:
-            tests = json.loads(place.read_bytes())["tests"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        if isinstance(tests, dict):
-            return {name: test for name, test in tests.items() if isinstance(test, dict)}
-    return {}
-
-
-def stress_section(folders: Sequence[Path]) -> Markup | None:
-    """What every stress test said, and its conditions that have an AUC as a table."""
-    tables = [
-        {
-            "title": test.get("title", name),
-            "verdict": str(test.get("verdict") or ""),
-            "rows": _conditions(test),
-        }
-        for name, test in read_stress(folders).items()
-    ]
-    told = [table for table in tables if table["rows"]]
-    if not told:
-        return None
-    return Markup(page.render("stress_tables.html", title="", tables=told))  # noqa: S704  # escaped by the template
-
-
-def _conditions(test: Mapping[str, Any], under: str = "") -> list[dict[str, str]]:
-    """The rows of a stress test, also those of its parts: condition, n, AUC, change from native."""
-    found = []
-    rows = [row for part in test.values() if isinstance(part, list) for row in part]
-    for row in (row for row in rows if isinstance(row, dict)):
-        if isinstance(row.get("auc"), dict):
-            found.append(
-                {
-                    "name": f"{under}{row.get('name', '')}",
-                    "n": str(row.get("n", "")),
-                    "auc": _three(row["auc"]),
-                    "change": _three(row.get("auc_change")),
-                }
-            )
-        else:
-            found += _conditions(row, f"{row.get('name', '')}: ")
-    return found
-
-
-def _exposed(folders: Sequence[Path]) -> list[str]:
-    """What stress tests caught the detector reading."""
-    return [
-        str(test["verdict"])
-        for test in read_stress(folders).values()
-        if test.get("exposed") is True and test.get("verdict")
-    ]
-
-
-def _three(told: Any) -> str:
-    """A value with low and high, as stress tests tell it."""
-    if not isinstance(told, dict) or told.get("value") is None:
-        return "-"
-    ends = [told.get("low"), told.get("high")]
-    inside = "" if None in ends else f" [{ends[0]:.3f}, {ends[1]:.3f}]"
-    return f"{told['value']:.3f}{inside}"
-
-
-def heat_map_section(folders: Sequence[Path]) -> Markup | None:
-    """The pictures in the folder `explain` and its `maps`, inlined."""
-    for folder in folders:
-        place = folder / "explain"
-        files = [*sorted(place.glob("maps/*.png")), *sorted(place.glob("*.png"))][:SHOWN]
-        if files:
-            tiles = [{"name": f.stem, "source": source} for f in files if (source := _inline(f))]
-            return Markup(page.render("heat_maps.html", title="", tiles=tiles))  # noqa: S704  # escaped by the template
-    return None
-
-
-def _inline(file: Path) -> str | None:
-    """A PNG as a data URI no wider than `MAP_PX`; None if it does not open."""
-    try:
-        with Image.open(file) as image:
-            small = image.convert("RGB")
-    except (OSError, ValueError):
-        return None
-    small.thumbnail((MAP_PX, MAP_PX))
-    held = io.BytesIO()
-    small.save(held, "WEBP", quality=80)
-    return f"data:image/webp;base64,{base64.b64encode(held.getvalue()).decode()}"
-
-
-SECTIONS: tuple[Section, ...] = (
-    Section(
-        "Stress tests",
-        "What is left of the detector when images are treated as the world treats them.",
-        stress_section,
-    ),
-    Section(
-        "Heat maps",
-        "Where the detector sees generation: red speaks for fake, blue for real.",
-        heat_map_section,
-    ),
-)
-"""Parts made of what other verbs left. To add one: a function that finds its files, and an entry here."""
-
-
 def open_questions(result: Mapping[str, Any]) -> list[str]:
     """What these numbers cannot tell, as far as the evaluation itself knows."""
     small = [n for n, p in result["platforms"].items() if min(p["n_real"], p["n_fake"]) < FEW]
@@ -545,6 +521,7 @@ def write_matrix_page(result: Mapping[str, Any], out: Path) -> Path:
     html = page.render(
         "matrix.html",
         title="Generalisation matrix",
+        simulated=result.get("simulated", False),
         platforms=result["platforms"],
         shared=result["shared"],
         rows=[_matrix_row(row, result["platforms"]) for row in result["rows"]],

@@ -3,11 +3,12 @@
 import base64
 import io
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from pipelines.output import printable
 from pipelines.report import page, plots
 from pipelines.report.contact_sheet import data_uri
 from pipelines.report.plots import FAKE, REAL
@@ -22,6 +23,9 @@ ACROSS = 6
 """Patches in a row of the sheet."""
 
 LINE_PX = 13
+
+SHOWN = 24
+"""Pictures on the page; maps/ has all of them."""
 
 SHOWN_PX = 900
 """Longest side of a map on the page; maps/ has it at the picture's own size."""
@@ -65,11 +69,12 @@ def save_sheet(
 def words(patch: dict[str, Any]) -> tuple[str, str, str]:
     """Logit, place in the picture, and which picture."""
     left, top = patch["box"][:2]
-    return f"{patch['logit']:+.2f}", f"x {left:g}, y {top:g} px", Path(patch["source"]).name
+    name = printable(Path(patch["source"]).name)
+    return f"{patch['logit']:+.2f}", f"x {left:g}, y {top:g} px", name
 
 
 def write_explain_page(result: dict[str, Any], out: Path) -> Path:
-    """Write index.html beside the pictures that it shows; they are inlined."""
+    """Write index.html beside the pictures that it shows; the first of them are inlined."""
     images = [
         {
             **row,
@@ -77,38 +82,47 @@ def write_explain_page(result: dict[str, Any], out: Path) -> Path:
             "zoomed": _inline(out / "grid" / f"{row['name']}.png", lossless=True),
             "strongest": words(row["most_fake"][0]),
         }
-        for row in result["images"]
+        for row in result["images"][:SHOWN]
     ]
     html = page.render(
         "explain.html",
         title="Where the detector sees fake",
+        simulated=result.get("simulated", False),
         result=result,
         images=images,
+        n_more=len(result["images"]) - len(images),
         sheet=_inline(out / "patches.png", lossless=True),
-        histogram=page.markup(_histogram(result)) if len(images) > 1 else None,
+        smoothness=_smoothness(images),
         ramp=f"linear-gradient(90deg, {REAL}, transparent, {FAKE})",
         phases=_phases(result),
     )
     return page.write(out / "index.html", html)
 
 
-def _histogram(result: dict[str, Any]) -> str:
+def _smoothness(images: list[dict[str, Any]]) -> Any:
+    """The correlation of each picture as a plot; None where fewer than two have one."""
     found = [
         plots.Dot(Path(row["path"]).name, row["smoothness"], row["smoothness"], row["smoothness"])
-        for row in result["images"]
+        for row in images
         if row["smoothness"] is not None
     ]
-    return plots.intervals(
-        found, label="rank correlation of patch logit with smoothness, per picture", reference=0
-    )
+    if len(found) < 2:
+        return None
+    label = "rank correlation of patch logit with smoothness, per picture"
+    return page.markup(plots.intervals(found, label=label, reference=0))
 
 
 def _phases(result: dict[str, Any]) -> list[list[str]] | None:
-    """Mean logit by place in the JPEG block, over pictures at their own size; None with one place."""
+    """Mean logit by place in the JPEG block, over pictures at their own size; None with one place.
+
+    A thin picture has no patch at some places; where none has one, there is a dash.
+    """
     maps = [row["phase"] for row in result["images"] if row["at_own_size"]]
     if not maps or len(maps[0]) < 2:
         return None
-    return [[f"{value:+.3f}" for value in row] for row in np.mean(maps, axis=0)]
+    places = range(len(maps[0]))
+    found = [[[m[y][x] for m in maps if m[y][x] is not None] for x in places] for y in places]
+    return [[f"{mean(values):+.3f}" if values else "-" for values in row] for row in found]
 
 
 def _inline(file: Path, *, lossless: bool) -> str:

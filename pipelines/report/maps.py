@@ -15,9 +15,13 @@ from pipelines.report.contact_sheet import Couple, Tile, data_uri
 
 if TYPE_CHECKING:
     from train.checkpoint import LoadedDetector
+    from train.explain import View
 
 QUANTILE = 0.97
 """Of |patch logit| over all maps shown: full colour, so that one wild patch does not pale the rest."""
+
+SHOWN_PX = 1024
+"""Longest side of a picture and its map on the page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +41,30 @@ def heat_maps(checkpoint: Path, release: Path, scores: list[dict[str, Any]]) -> 
 
     from train.checkpoint import load_detector
     from train.data import decode_all
-    from train.explain import patch_map
+    from train.explain import look
 
     loaded = load_detector(checkpoint)
     picked = list(chosen(scores))
     decoded = decode_all(
         [release / row["path"] for row, _ in picked], loaded.preprocessing, workers=1
     )
-    pixels = [found.pixels for found in decoded]
     shown = [
-        (row, why, Image.fromarray(p), patch_map(loaded, p))
-        for (row, why), p in zip(picked, pixels, strict=True)
-        if p is not None
+        (row, why, look(loaded, Image.fromarray(found.pixels), own_size=True))
+        for (row, why), found in zip(picked, decoded, strict=True)
+        if found.pixels is not None
     ]
-    strengths = [np.abs(patches).ravel() for *_, patches in shown] or [np.ones(1)]
+    strengths = [np.abs(view.patches).ravel() for *_, view in shown] or [np.ones(1)]
     limit = max(float(np.quantile(np.concatenate(strengths), QUANTILE)), 1e-6)
-    couples = [_couple(row, why, seen, patches, loaded, limit) for row, why, seen, patches in shown]
-    pooled = "maximum" if loaded.model.pooling == "max" else "mean"
+    couples = [_couple(row, why, view, loaded, limit) for row, why, view in shown]
+    pooled = pooled_by(loaded.model.pooling)
     return Maps(couples, limit, _seen(loaded), loaded.spec.receptive_field, pooled)
+
+
+def pooled_by(pooling: str) -> str:
+    """What becomes of the logits of patches, in words: mean, max, or topN, the mean of the highest N %."""
+    if pooling.startswith("top"):
+        return f"mean of the highest {pooling.removeprefix('top')} % of them"
+    return {"mean": "mean of them", "max": "maximum of them"}[pooling]
 
 
 def chosen(scores: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str]]:
@@ -80,12 +90,13 @@ def _right(row: dict[str, Any]) -> bool:
 
 
 def _couple(
-    row: dict[str, Any], why: str, seen: Any, patches: Any, loaded: "LoadedDetector", limit: float
+    row: dict[str, Any], why: str, view: "View", loaded: "LoadedDetector", limit: float
 ) -> Couple:
-    from train.explain import render
+    from train.explain import lay_map
 
-    laid = render(seen, patches, loaded, limit)
-    laid = laid.crop((0, 0, round(laid.height * seen.width / seen.height), laid.height))  # no scale
+    seen = view.picture.copy()
+    seen.thumbnail((SHOWN_PX, SHOWN_PX))
+    laid = lay_map(view, loaded, limit, SHOWN_PX)
     truth, answer = ("generated" if fake else "real" for fake in (row["label"], row["logit"] > 0))
     told = f"{why[0].upper()}{why[1:]}: {truth}, called {answer} with logit {row['logit']:+.2f}"
     return Couple(Tile(row["path"], data_uri(seen)), Tile("patch logits", data_uri(laid)), told)
@@ -98,4 +109,5 @@ def _seen(loaded: "LoadedDetector") -> str:
         "native": f"the centre {side} x {side} pixels of each picture, as they are",
         "crop": f"the centre square of each picture, resized to {side} x {side}",
         "stretch": f"the whole picture, resized to {side} x {side}",
+        "whole": f"the whole picture, as it is (enlarged where a side is below {side})",
     }[loaded.preprocessing.fit]

@@ -26,7 +26,8 @@ def write(out: Path, html: str) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        # a name that is no Unicode is shown with escapes, as on a terminal
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(html)
         os.chmod(partial, 0o644)  # mkstemp makes it private; a page is to be shown
         os.replace(partial, out)
@@ -34,6 +35,15 @@ def write(out: Path, html: str) -> Path:
         os.unlink(partial)
         raise
     return out
+
+
+SIMULATED = '<p class="banner"'
+"""How the banner of `simulated` begins; text is escaped, so that nothing else on a page can."""
+
+
+def is_simulated(file: Path) -> bool:
+    """Whether the page at `file` has the banner."""
+    return SIMULATED in file.read_text(encoding="utf-8")
 
 
 def markup(made_here: str) -> Markup:

@@ -15,6 +15,8 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pipelines.output import printable
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -90,7 +92,7 @@ def dot_plot(dots: Sequence[Dot], *, gate: float | None = None, label: str = "AU
 
 
 def curves(
-    series: Mapping[str, Sequence[float]],
+    series: Mapping[str, Sequence[float | None]],
     *,
     x_label: str,
     y_label: str,
@@ -98,7 +100,7 @@ def curves(
     width: float = WIDTH,
     ceiling: float | None = None,
 ) -> str:
-    """Curves over steps or epochs, one per name; missing steps are NaN.
+    """Curves over steps or epochs, one per name; missing steps are None or NaN.
 
     The values start at 0 and end at `ceiling`, if there is one. A single curve needs no legend.
     """
@@ -110,7 +112,7 @@ def curves(
             steps = range(start, start + len(values))
             axes.plot(
                 steps,
-                values,
+                np.array(values, float),
                 label=_short(name),
                 color=CYCLE[n % len(CYCLE)],
                 linestyle=("-", "--", ":")[n % 3],
@@ -182,30 +184,6 @@ def grid_map(values: ArrayLike, limit: float, *, label: str) -> str:
         bar.outline.set_edgecolor(INK)
 
     return _draw(draw, height=3.4, width=HALF, alt=label)
-
-
-def roc(labels: Sequence[int], scores: Sequence[float]) -> str:
-    """The ROC curve of scores; 1 is fake."""
-    false, hit = roc_points(labels, scores)
-
-    def draw(axes: "Axes") -> None:
-        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (2, 3)))
-        axes.plot(false, hit, color=FAKE, linewidth=2)
-        axes.set_xlabel("reals called fake")
-        axes.set_ylabel("fakes called fake")
-        axes.set_aspect("equal")
-
-    return _draw(draw, height=4.0, alt="ROC curve")
-
-
-def roc_points(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
-    """False and true positive rates at every threshold from the highest score, from (0, 0) on."""
-    order = np.argsort(-np.asarray(scores, float), kind="stable")
-    ordered, fake = np.asarray(scores, float)[order], np.asarray(labels)[order] == 1
-    last_of_tie = np.append(np.diff(ordered) != 0, True)
-    hit = np.append(0, np.cumsum(fake)[last_of_tie] / max(1, fake.sum()))
-    false = np.append(0, np.cumsum(~fake)[last_of_tie] / max(1, (~fake).sum()))
-    return false, hit
 
 
 def rocs(curves: Mapping[str, tuple[Floats, Floats]]) -> str:
@@ -306,51 +284,9 @@ def histogram(
     return _draw(draw, height=3.0, width=width, alt=f"histogram of {label}")
 
 
-def bars(counts: Mapping[str, int], *, label: str = "images") -> str:
-    """Counts as horizontal bars with their numbers, in the order given."""
-
-    def draw(axes: "Axes") -> None:
-        names = list(counts)[::-1]
-        drawn = axes.barh([_short(name) for name in names], [counts[n] for n in names], color=REAL)
-        axes.bar_label(drawn, [f"{counts[n]:,}" for n in names], padding=4, fontsize=9)
-        axes.set_xlabel(label)
-        axes.tick_params(axis="y", length=0)
-        axes.margins(x=0.12)
-
-    return _draw(draw, height=0.8 + 0.3 * len(counts), alt=f"bars of {label}")
-
-
-def paired_bars(real: Mapping[str, float], fake: Mapping[str, float], *, label: str) -> str:
-    """Two bars per value: shares among the reals and among the fakes, in the order of both."""
-    names = list(dict.fromkeys([*real, *fake]))
-
-    def draw(axes: "Axes") -> None:
-        rows = np.arange(len(names))[::-1]
-        for side, color, shift, word in ((real, REAL, 0.2, "real"), (fake, FAKE, -0.2, "fake")):
-            axes.barh(rows + shift, [side.get(n, 0) for n in names], 0.38, color=color, label=word)
-        axes.set_yticks(rows, [_short(name) for name in names])
-        axes.set_xlabel(label)
-        axes.tick_params(axis="y", length=0)
-        axes.legend()
-
-    return _draw(draw, height=0.9 + 0.45 * len(names), alt=label)
-
-
-def calibration(predicted: Sequence[float], observed: Sequence[float]) -> str:
-    """Reliability: the share of fakes observed against the one predicted, per bin."""
-
-    def draw(axes: "Axes") -> None:
-        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (2, 3)))
-        axes.plot(predicted, observed, "o-", color=REAL)
-        axes.set_xlabel("predicted P(fake)")
-        axes.set_ylabel("observed share of fakes")
-        axes.set_aspect("equal")
-
-    return _draw(draw, height=4.0, alt="calibration")
-
-
 def _short(name: str) -> str:
-    return name if len(name) <= 34 else f"{name[:33]}…"
+    shown = printable(name)  # names of files come from strangers
+    return shown if len(shown) <= 34 else f"{shown[:33]}…"
 
 
 def _draw(draw: Any, *, height: float, alt: str, width: float = WIDTH) -> str:

@@ -3,26 +3,35 @@
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from pipelines.report import page, plots
 from pipelines.report.plots import Dot
 
 
 def write_stress_page(result: dict[str, Any], out: Path) -> Path:
     """Write the page of what `train.stress.run.stress` returned."""
-    tests = [section(name, found) for name, found in result["tests"].items()]
-    html = page.render(
-        "stress.html",
-        title=f"Stress of {result['checkpoint']['name']}",
-        checkpoint=result["checkpoint"],
-        preprocessing=result["preprocessing"],
-        data=result["data"],
-        parameters=result["parameters"],
-        versions=result["versions"],
-        tests=tests,
-        verdict=verdict(result["tests"].get("counterfactuals")),
-        shown=show,
+    title = f"Stress of {result['checkpoint']['name']}"
+    return page.write(out, page.render("stress.html", title=title, **_context(result)))
+
+
+def stress_part(result: dict[str, Any]) -> Markup:
+    """The outcome alone, one heading lower, for the page of an evaluation."""
+    part = page.render(
+        "stress.html", title="", layout="part.html", heading="h3", **_context(result)
     )
-    return page.write(out, html)
+    return Markup(part)  # noqa: S704  # escaped by the template
+
+
+def _context(result: dict[str, Any]) -> dict[str, Any]:
+    kept = ("checkpoint", "preprocessing", "data", "parameters", "versions")
+    return {
+        **{key: result[key] for key in kept},
+        "simulated": result.get("simulated", False),
+        "tests": [section(name, found) for name, found in result["tests"].items()],
+        "verdict": verdict(result["tests"].get("counterfactuals")),
+        "shown": show,
+    }
 
 
 def verdict(found: dict[str, Any] | None) -> dict[str, str] | None:

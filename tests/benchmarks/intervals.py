@@ -1,12 +1,14 @@
 """How often the 95 % intervals of an evaluation hold the truth, in simulated worlds.
 
-    python tests/benchmarks/intervals.py [--worlds 3000] [--draws 1000]
+    python tests/benchmarks/intervals.py [--worlds 3000] [--draws 1000] [--only 0 5]
 
-A world is a population of groups whose images share a part of their score; the truth is its metric on
-200,000 images. Each of `--worlds` test sets drawn from it is evaluated as `wildrf evaluate` does, and
-the share of intervals that hold the truth is printed per metric. The target is 95 % +- 2, except for the
-calibration error and for the true positive rate at a rate that fewer than five reals exceed: their
-intervals are conservative, 93 % or more.
+A world is a population of groups whose images share how easy they are; groups may hold both classes,
+lie on several platforms, and be of very different size. The truth is its metric on some 200,000 images of
+each platform, and their mean. Each of `--worlds` test sets drawn from it is evaluated as `wildrf evaluate`
+does, and the share of intervals that hold the truth is printed per metric. The target is 95 % +- 2,
+except for the calibration error and for the true positive rate at a rate that fewer than five reals
+exceed: their intervals are conservative, 93 % or more. So are all where groups are few for what they
+weigh, or a platform has no error (`conservative`).
 """
 
 import argparse
@@ -24,53 +26,98 @@ POPULATION = 100_000
 
 @dataclass(frozen=True)
 class World:
-    """Groups per class in a test set, images per group at most, separation, what a group shares."""
+    """One population.
 
-    groups: int
+    Attributes:
+        groups: per class and platform, in a test set.
+        size: images per group, uniform from 1 to this; where `skewed`, the number falls with its square.
+        separation: of the classes, by platform.
+        shared: part of the variance, how easy they are, that the images of a group share.
+        both: share of the groups whose images are of both classes.
+        across: share of the groups whose images lie on all platforms.
+        heavy: times as many images as others have in groups of `both` and `across`.
+        conservative: whether the intervals may hold the truth more often than 97 %.
+    """
+
+    groups: tuple[int, ...]
     size: int
-    separation: float
+    separation: tuple[float, ...]
     shared: float
+    both: float = 0.0
+    across: float = 0.0
+    heavy: int = 1
+    skewed: bool = False
+    conservative: bool = False
 
 
 WORLDS = (
-    World(160, 1, 1.0, 0.0),
-    World(750, 1, 1.2, 0.0),
-    World(60, 1, 1.6, 0.0),
-    World(100, 3, 0.7, 0.5),
-    World(40, 4, 0.7, 0.5),
+    World((160,), 1, (1.0,), 0.0),
+    World((750,), 1, (1.2,), 0.0),
+    World((60,), 1, (1.6,), 0.0),
+    World((100,), 3, (0.7,), 0.5),
+    World((40,), 4, (0.7,), 0.5),
+    World((60,), 2, (0.7,), 0.5, both=0.02, heavy=20, conservative=True),
+    World((60,), 4, (0.7,), 0.5, both=1.0),
+    World((60, 40), 2, (0.9, 0.6), 0.5, both=0.02, across=0.02, heavy=10, conservative=True),
+    World((60, 60), 4, (0.8, 0.8), 0.5, across=0.5),
+    World((80,), 20, (0.7,), 0.3, both=0.1, skewed=True, conservative=True),
+    World((20, 400), 1, (2.2, 1.6), 0.0, conservative=True),
 )
 
 
 def draw(world, rng, groups):
-    """Logits, labels and group numbers of a test set with `groups` groups of each class."""
-    sizes = rng.integers(1, world.size + 1, 2 * groups)
-    group = np.repeat(np.arange(2 * groups), sizes)
-    labels = (group >= groups).astype(np.int64)
-    common = rng.normal(size=2 * groups)[group] * np.sqrt(world.shared)
+    """Logits, labels, platforms and group numbers of a test set with `groups` groups of each class."""
+    cells = [(p, y, n) for p, n in enumerate(groups) for y in (0, 1)]
+    counts = [n for _, _, n in cells]
+    home, label = (np.repeat([cell[k] for cell in cells], counts) for k in (0, 1))
+    place = np.concatenate([np.arange(n) / n for n in counts])
+    sizes = rng.integers(1, world.size + 1, len(home))
+    if world.skewed:
+        sizes = np.minimum(rng.zipf(2.0, len(home)), world.size)
+    mixed, spread = place < world.both, place >= 1 - world.across
+    sizes *= np.where(mixed | spread, world.heavy, 1)
+    group = np.repeat(np.arange(len(home)), sizes)
+    turn, move = rng.integers(0, 2, len(group)), rng.integers(0, len(groups), len(group))
+    labels = np.where(mixed[group], turn, label[group])
+    platforms = np.where(spread[group], move, home[group])
+    common = rng.normal(size=len(home))[group] * np.sqrt(world.shared)
     own = rng.normal(size=len(group)) * np.sqrt(1 - world.shared)
-    return 1.5 * (world.separation * (2 * labels - 1) + common + own), labels, group
+    sign = 2 * labels - 1
+    easy = np.array(world.separation)[platforms] + common
+    return 1.5 * (sign * easy + own), labels, platforms, group
 
 
-def scored(logits, labels, group):
+def scored(logits, labels, platforms, group):
     """As an evaluation holds them."""
     names = tuple(str(k) for k in range(len(labels)))
-    return ScoredSet(
-        names, names, ("all",) * len(labels), labels, logits, tuple(map(str, group)), "drawn", {}
-    )
+    groups = tuple(map(str, group))
+    return ScoredSet(names, names, tuple(map(str, platforms)), labels, logits, groups, "drawn", {})
+
+
+def truth_of(world, rng):
+    """Each metric of the population, by platform and in the mean."""
+    parts = len(world.groups)
+    logits, labels, platforms, _ = draw(world, rng, (POPULATION,) * parts)
+    found = {
+        str(p): Sample(logits[platforms == p], labels[platforms == p]).point() for p in range(parts)
+    }
+    known = [name for name in NAMES if found["0"][name] is not None]
+    mean = {name: np.mean([point[name] for point in found.values()]) for name in known}
+    return {part: {n: point[n] for n in known} for part, point in {**found, "mean": mean}.items()}
 
 
 def coverage(world, *, worlds, draws, seed=0):
-    """Share of test sets whose interval holds the truth, by metric."""
+    """Share of test sets whose interval holds the truth, by part and metric."""
     rng = np.random.default_rng(seed)
-    truth = Sample(*draw(world, rng, POPULATION)[:2]).point()
-    hits = dict.fromkeys((n for n in NAMES if truth[n] is not None), 0)
+    truth = truth_of(world, rng)
+    hits = {part: dict.fromkeys(point, 0) for part, point in truth.items()}
     for k in range(worlds):
         found = measure(scored(*draw(world, rng, world.groups)), Asked(draws=draws, seed=k))
-        intervals = flat(found["platforms"]["all"]["ci"])
-        for name in hits:
-            low, high = intervals[name]
-            hits[name] += low <= truth[name] <= high
-    return {name: count / worlds for name, count in hits.items()}
+        for part, point in truth.items():
+            ends = flat((found["platforms"] | {"mean": found["mean"]})[part]["ci"])
+            for name, value in point.items():
+                hits[part][name] += ends[name][0] <= value <= ends[name][1]
+    return {part: {n: k / worlds for n, k in found.items()} for part, found in hits.items()}
 
 
 def flat(nested):
@@ -99,13 +146,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worlds", type=int, default=3000)
     parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--only", type=int, nargs="*", help="numbers of worlds")
     asked = parser.parse_args()
     tell_speed()
-    for world in WORLDS:
-        found = coverage(world, worlds=asked.worlds, draws=asked.draws)
-        print(world)
-        for name, share in found.items():
-            print(f"  {name:18s} {share:.1%}")
+    for number, world in enumerate(WORLDS):
+        if asked.only and number not in asked.only:
+            continue
+        print(number, world)
+        for part, found in coverage(world, worlds=asked.worlds, draws=asked.draws).items():
+            if part == "mean" or len(world.groups) > 1:
+                print(f"  {part}: " + ", ".join(f"{n} {share:.1%}" for n, share in found.items()))
 
 
 if __name__ == "__main__":

@@ -515,3 +515,32 @@ def test_a_dask_cluster_gives_what_serial_gives():
     pytest.importorskip("distributed", reason="needs the package distributed")
     with open_engine("dask", workers=2) as engine:
         assert list(engine.map(square, range(40))) == [n * n for n in range(40)]
+
+
+def faulty(n):
+    if n == 3:
+        os._exit(3)
+    return hanging(n)
+
+
+def told(n, why):
+    return n, why
+
+
+@pytest.mark.timeout(280)
+@pytest.mark.filterwarnings("ignore")  # distributed's own, not ours
+def test_on_a_dask_cluster_what_kills_and_what_hangs_is_lost_alone_and_told_as_that():
+    pytest.importorskip("distributed", reason="needs the package distributed")
+    with open_engine("dask", workers=2) as engine:
+        assert list(engine.map(faulty, range(40), lost=told, seconds=2)) == [
+            {3: (3, CRASHED), 21: (21, "took longer than 2 s")}.get(n, n) for n in range(40)
+        ]
+        with pytest.raises(ServiceError, match="the process that worked on 3 died"):
+            list(engine.map(faulty, range(10)))
+
+
+@pytest.mark.timeout(120)
+def test_a_few_items_are_kept_from_harm_as_many_are():
+    with LocalPool(2) as pool:
+        assert list(pool.map(deadly, [20, 21, 22], lost=told, seconds=2)) == [20, (21, CRASHED), 22]
+        assert list(pool.map(hanging, [21], lost=told, seconds=1)) == [(21, "took longer than 1 s")]

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from curate.workspace import create_workspace, find_workspace, open_workspace
+from curate.workspace import IGNORED, create_workspace, find_workspace, open_workspace
 from schemas.errors import InputError, PolicyError
 
 
@@ -75,3 +75,13 @@ def test_a_policy_that_is_not_text_is_told(tmp_path):
 
     with pytest.raises(PolicyError, match="expected UTF-8"):
         open_workspace(workspace.root)
+
+
+def test_what_a_folder_keeps_out_of_git_already_stays_kept_out(tmp_path):
+    (tmp_path / ".gitignore").write_text("notes/\nmedia/")
+
+    create_workspace(tmp_path)
+
+    lines = (tmp_path / ".gitignore").read_text().splitlines()
+    assert lines[:2] == ["notes/", "media/"]
+    assert sorted(lines) == sorted({"notes/", *IGNORED.splitlines()})

@@ -2,6 +2,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +11,14 @@ import pytest
 import typer
 
 from curate.simulated import WorldSpec, build_world
-from pipelines.cli import NOT_YET, app
+from pipelines.cli import NO_TORCH, NOT_YET, app
+from pipelines.commands.telling import SIMULATED
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "duckdb", "pyarrow", "numpy", "PIL", "sklearn", "requests", "label_studio_sdk")
 POLICY = """
 name = "tiny"
+simulated = true
 exports = ["world/exports/reddit/*", "world/exports/x/*"]
 [platforms.reddit]
 role = "train"
@@ -104,6 +107,60 @@ def test_help_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
 
     assert done.stderr == "[]\n"
+
+
+DETECTOR_VERBS = {
+    "train": "{set} --out {new}",
+    "distill": "{ckpt} --data {set} --out {new}",
+    "evaluate": "{ckpt} {set}",
+    "calibrate": "{ckpt} {set}",
+    "compare": "{ckpt} {ckpt}2",
+    "matrix": "{ckpt}",
+    "predict": "{ckpt} {set}",
+    "stress": "{ckpt} {set}",
+    "explain": "{ckpt} {set} --out {new}",
+    "export-onnx": "{ckpt} --out {new}",
+    "parity": "{ckpt} {set}",
+    "cases": "{ckpt} {set}",
+}
+"""Verbs that need the extra `train`, with arguments that get as far as that."""
+
+WITHOUT_TORCH = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path, target=None):
+        if name == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+sys.meta_path.insert(0, Absent())
+from pipelines.cli import main
+for line in sys.stdin:
+    try:
+        main(line.split())
+    except SystemExit as end:
+        print(end.code, flush=True)
+"""
+
+
+def test_without_torch_each_verb_that_needs_it_says_what_to_install(tmp_path):
+    for name in ("ckpt", "ckpt2"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "set/0_real").mkdir(parents=True)
+    (tmp_path / "set/0_real/a.jpg").write_bytes(b"")
+    places = {"ckpt": tmp_path / "ckpt", "set": tmp_path / "set", "new": tmp_path / "new"}
+    lines = [f"{verb} {words.format(**places)}\n" for verb, words in DETECTOR_VERBS.items()]
+
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH],
+        cwd=ROOT, input="".join(lines), capture_output=True, text=True,
+    )  # fmt: skip
+
+    told = done.stderr.splitlines()
+    assert told == [f"error: {NO_TORCH}"] * len(lines)
+    assert done.stdout.split() == ["2"] * len(lines)
+    row = re.search(r"^\| `train` \| .* \|$", (ROOT / "README.md").read_text(), re.MULTILINE)[0]
+    assert {*DETECTOR_VERBS, "run", "demo"} == {*re.findall(r"`([\w-]+)`", row)}
 
 
 @pytest.mark.parametrize("verb", NOT_YET)
@@ -230,6 +287,38 @@ def test_json_is_one_document_with_the_promised_keys(grown, verb):
 def test_stderr_is_for_people_and_never_holds_the_document(grown, verb):
     assert "{" not in grown[1][verb].err
     assert "Traceback" not in grown[1][verb].err
+
+
+SHOWING = (
+    "check", "check folder", "audit", "audit folder", "dedupe", "dedupe folder", "train", "distill",
+    "evaluate", "compare", "matrix", "stress", "explain",
+)  # fmt: skip
+"""Verbs whose numbers could be taken for those of real images."""
+
+
+@pytest.mark.parametrize("verb", SHOWING)
+def test_what_is_measured_on_simulated_images_says_so_and_so_does_its_page(grown, verb):
+    result = json.loads(grown[1][verb].out)
+
+    assert result["simulated"] is True
+    if result.get("report"):
+        assert "Simulated data." in Path(result["report"]).read_text(encoding="utf-8")
+
+
+def test_a_release_and_a_run_that_are_taken_elsewhere_still_say_that_they_are_simulated(
+    grown, wildrf, tmp_path
+):
+    release = shutil.copytree(grown[0] / "releases/v1", tmp_path / "somewhere")
+    run = shutil.copytree(grown[0] / "runs/d", tmp_path / "some-run")
+    page = tmp_path / "matrix.html"
+
+    checked = wildrf("check", release, "--workers", 1)
+    shown = wildrf("matrix", run, "--report", page)
+
+    for answer in (checked, shown):
+        assert SIMULATED in answer.err.splitlines()
+    assert "Simulated data." in page.read_text()
+    assert "Simulated data." in (release / "README.md").read_text()
 
 
 def test_every_answer_of_the_contract_has_a_test(grown):

@@ -2,15 +2,20 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from curate.workspace import create_workspace
+from pipelines.detect import say_epoch
+from train.calibration import calibrate, write_calibration
 from train.checkpoint import pack, to_bytes, write_atomically
 from train.config import build_detector
 from train.detectors import DETECTORS
+from train.engine import EpochReport
 from train.transforms import Preprocessing
 
 SIDE = 48
@@ -79,9 +84,9 @@ def test_export_beyond_the_tolerance_is_exit_code_1_and_writes_nothing(
 
 
 def test_parity_is_exit_code_0_where_scores_are_the_same(exported, run_folder, pictures, wildrf):
-    answer = wildrf("parity", run_folder, exported["path"], pictures, "--json")
+    answer = wildrf("parity", run_folder, exported["path"], pictures, "--device", "cpu", "--json")
     found = json.loads(answer.out)
-    told = wildrf("parity", run_folder, pictures, "--files", "3")
+    told = wildrf("parity", run_folder, pictures, "--files", "3", "--device", "cpu")
 
     assert answer.code == 0
     assert found["same"]
@@ -89,6 +94,8 @@ def test_parity_is_exit_code_0_where_scores_are_the_same(exported, run_folder, p
     assert told.code == 0
     assert told.err.splitlines()[-1].startswith("the same: largest difference predict")
     assert len(told.err.splitlines()) == 6
+    assert "on cpu (allowed 2e-05)" in told.err
+    assert {row["device"] for row in found["rows"]} == {"cpu"}
 
 
 def test_parity_beyond_the_tolerance_is_exit_code_1_and_names_the_step(
@@ -166,6 +173,14 @@ def test_cases_are_exit_code_1_where_one_gets_another_verdict(
     assert f"expected {other}, found {verdict}" in wrong.err
 
 
+def test_an_epoch_without_a_step_is_told_without_a_loss():
+    val = {"acc": 0.5, "auc": None, "n": 8}
+    report = EpochReport(2, None, 0.7, val, 1e-4, False, True, 3.0, 0.0)
+
+    assert say_epoch(report) == "epoch 2: train loss -, val accuracy 0.500 (n=8), 3 s"
+    assert "train loss 0.7000" in say_epoch(replace(report, loss=0.7))
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -179,6 +194,7 @@ def test_cases_are_exit_code_1_where_one_gets_another_verdict(
         ("parity {run} {tmp}/no.onnx {set}", "no.onnx cannot be read"),
         ("parity {run} {run}/one.onnx", "no image is named"),
         ("parity {run} {tmp}/nowhere", "nowhere does not exist"),
+        ("parity {run} {set} --device nonsense", "device 'nonsense' is unknown"),
         ("parity {tmp}/odd.pt {set}", "odd.pt cannot be read safely"),
         ("predict {tmp}/odd.onnx {set}", "odd.onnx is not a readable ONNX file"),
         ("predict {run}/one.onnx {set} --device cuda", "device cuda is not for ONNX files"),
@@ -212,3 +228,52 @@ def test_a_missing_package_is_one_line_that_says_what_brings_it(
 
     assert answer.code == 2
     assert "is not installed; expected it for ONNX files; pip install 'wildrf[onnx]'" in answer.err
+
+
+def test_cases_lie_in_the_workspace_one_stands_in_or_names(
+    run_folder, pictures, wildrf, tmp_path, monkeypatch
+):
+    workspace = create_workspace(tmp_path / "set").root
+    (workspace / "cases").mkdir()
+    real = sorted((pictures / "val/0_real").iterdir())[0]
+    (workspace / "cases/cases.csv").write_text(f"path,expected\n{real},real\n")
+    (workspace / "runs").mkdir()
+
+    named = wildrf("cases", run_folder, "--workspace", workspace, "--json")
+    monkeypatch.chdir(workspace / "runs")
+    inside = wildrf("cases", run_folder, "--json")
+    monkeypatch.chdir(tmp_path)
+    outside = wildrf("cases", run_folder)
+
+    assert json.loads(named.out)["n"] == json.loads(inside.out)["n"] == 1
+    assert outside.code == 2
+    assert "cases has no cases" in outside.err
+
+
+def test_a_training_sets_a_calibration_of_other_weights_aside_and_judges_its_cases(
+    pictures, wildrf, tmp_path
+):
+    out = tmp_path / "run"
+    stale = calibrate(
+        np.repeat([0.0, 1.0], 20),
+        np.repeat([0, 1], 20),
+        checkpoint="0" * 64,
+        preprocessing="",
+        data={},
+    )
+    write_calibration(out / "checkpoint.calibration.json", stale)
+    real = sorted((pictures / "val/0_real").iterdir())[0]
+    (tmp_path / "cases.csv").write_text(f"path,expected\n{real},real\n")
+
+    answer = wildrf(
+        "train", pictures, "--detector", "tiny-ladeda", "--size", SIDE, "--crop", SIDE, "--batch", 4,
+        "--epochs", 1, "--device", "cpu", "--cases", tmp_path, "--out", out, "--json",
+    )  # fmt: skip
+
+    assert answer.code == 0, answer.err
+    result = json.loads(answer.out)
+    assert result["cases"]["n"] == 1
+    assert result["old_calibration"] == f"{out}/checkpoint.calibration.json.old"
+    assert sorted(path.name for path in out.glob("*calibration*")) == [
+        "checkpoint.calibration.json.old"
+    ]

@@ -1,6 +1,8 @@
 """The verbs that judge a detector, on a real folder with a real checkpoint, and their page in a browser."""
 
+import html
 import json
+import re
 import shutil
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
@@ -15,13 +17,18 @@ from PIL import Image
 from pipelines import evaluation
 from pipelines.report import plots
 from pipelines.report.evaluation import (
+    DRAWN,
     open_questions,
-    stress_section,
+    platforms_drawn,
+    remake_page,
+    title_of,
     warnings_of,
     write_evaluation_page,
 )
+from pipelines.report.sections import Left, sections_of, short_name, show_stress
 from schemas.errors import InputError
 from schemas.policy import TrainPolicy
+from train.slices import SLICERS
 
 HOSTILE = "<img src=x onerror=alert(1)>&.png"
 LEAKED = "test/x/0_real/leaked.png"
@@ -55,8 +62,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(folder, tmp_path_factory):
-    """A trained, calibrated and evaluated run."""
+def run(wildrf, folder, tmp_path_factory):
+    """A trained, calibrated and evaluated run, then stressed and explained."""
     from train.training import train_detector
 
     out = tmp_path_factory.mktemp("runs") / "first"
@@ -66,29 +73,21 @@ def run(folder, tmp_path_factory):
     )  # fmt: skip
     train_detector(folder, out, recipe)
     evaluation.calibrate_folder(out / "checkpoint.pt", folder, "cpu", [0.01, 0.05])
-    (out / "explain/maps").mkdir(parents=True)
-    picture(np.random.default_rng(1), 1).save(out / "explain/maps/one.png")
-    factor = {"name": "format", "rows": [{**STRESSED, "name": "exchanged"}]}
-    caught = {"exposed": True, "verdict": "This detector reads the <format>.", "factors": [factor]}
-    stress = {
-        "tests": {
-            "jpeg": {"title": "JPEG <b>quality</b>", "rows": [STRESSED]},
-            "counterfactuals": {"title": "Counterfactuals", **caught},
-        }
-    }
-    (out / "stress.json").write_text(json.dumps(stress))
     evaluation.evaluate_folder(
         out / "checkpoint.pt", folder, out / "evaluation", "cpu", draws=100, reencoded=True
     )
+    named = [word for name in STRESSED for word in ("--test", name)]
+    stressed = wildrf("stress", out, folder, *named, "--max-images", 24, "--device", "cpu")
+    explained = wildrf(
+        "explain", out, folder / "test/x/0_real", "--out", out / "explain", "--max-images", 3,
+        "--device", "cpu",
+    )  # fmt: skip
+    assert (stressed.code, explained.code) == (0, 0), stressed.err + explained.err
     return out
 
 
-STRESSED = {
-    "name": "quality <30>",
-    "n": 48,
-    "auc": {"value": 0.71, "low": 0.6, "high": 0.8},
-    "auc_change": {"value": -0.2, "low": -0.3, "high": -0.1},
-}
+STRESSED = ("counterfactuals", "jpeg-quality", "delivery", "jpeg-grid", "pooling", "efficiency")
+"""One test of every figure."""
 
 
 @pytest.fixture(scope="module")
@@ -308,11 +307,125 @@ def test_the_page_shows_every_part_of_an_evaluation(page):
         "What this cannot tell", "broken.png", "Read these numbers with care",
     ):  # fmt: skip
         assert words in page
-    assert "quality &lt;30&gt;" in page
-    assert "0.710 [0.600, 0.800]" in page
-    assert "format: exchanged" in page
-    assert "This detector reads the &lt;format&gt;." in page[: page.index("Platform by platform")]
-    assert "heat map one" in page
+    assert '<span class="line" title="0_real/&lt;img src=x' in page
+
+
+def test_every_stress_test_is_on_the_page_with_its_plots_and_figures(run, page):
+    tests = json.loads((run / "stress/stress.json").read_text())["tests"]
+    flips, grid = tests["delivery"], tests["jpeg-grid"]
+    told = html.unescape(page)
+    parts = {n: told.partition(f'<h3 id="{n}">')[2].partition("<h3 id=")[0] for n in tests}
+
+    assert set(tests) == set(STRESSED)
+    for name, found in tests.items():
+        assert found["title"] in parts[name]
+        drawn = {"grid": 2, "none": 0, "words": 0}.get(found["figure"], 1)
+        assert parts[name].partition("<h2>")[0].count("<svg") == drawn, name
+    assert all(row["name"] in parts["delivery"] for row in flips["rows"])
+    assert f"{flips['any']['value']:.3f} [" in parts["delivery"]
+    assert f"{grid['spread']['value']:.3f} [" in parts["jpeg-grid"]
+    assert "1,297" in parts["efficiency"].replace("\u2009", ",")
+    assert tests["counterfactuals"]["verdict"] in told
+
+
+def test_a_heat_map_is_told_by_its_picture_and_score(run, page):
+    first, *_, last = json.loads((run / "explain/explain.json").read_text())["images"]
+
+    assert f"</span>logit {first['logit']:+.2f}, called" in page
+    assert f"0_real/{Path(last['path']).name}" in page
+    assert page.count('alt="heat map of') == 3
+    assert short_name("/home/someone/set/1_fake/a.jpg") == "1_fake/a.jpg"
+    assert short_name("/home/someone/a.jpg") == short_name("a.jpg") == "a.jpg"
+
+
+@pytest.fixture
+def moved(run, tmp_path):
+    """The run at another place, as it was before it was stressed and explained."""
+    out = tmp_path / "moved"
+    shutil.copytree(run, out)
+    shutil.rmtree(out / "stress")
+    shutil.rmtree(out / "explain")
+    remake_page(out / "stress")
+    return out
+
+
+def test_the_page_of_an_evaluation_is_made_anew_by_the_verbs_that_have_a_part_in_it(
+    wildrf, folder, moved
+):
+    page = moved / "evaluation/report.html"
+    before = page.read_text()
+
+    stressed = wildrf("stress", moved, folder, "--test", "pooling", "--max-images", 8, "--json")
+    between = page.read_text()
+    explained = wildrf(
+        "explain",
+        moved,
+        folder / "test/reddit/1_fake",
+        "--out",
+        moved / "explain",
+        "--max-images",
+        1,
+    )
+
+    assert json.loads(stressed.out)["evaluation_report"] == str(page)
+    assert f"page of the evaluation, made anew: {page}" in explained.err
+    assert "Training" in before
+    assert "Stress tests" not in before
+    assert "Stress tests" in between
+    assert "Heat maps" not in between
+    assert "Heat maps" in page.read_text()
+
+
+def test_what_is_of_other_weights_is_left_out_and_the_page_says_so(wildrf, folder, moved):
+    wildrf("stress", moved, folder, "--test", "counterfactuals", "--max-images", 8)
+    file = moved / "stress/stress.json"
+    stress = json.loads(file.read_text())
+    stress["tests"]["counterfactuals"] |= {"exposed": True, "verdict": "It reads the <format>."}
+    mine = stress["checkpoint"]["sha256"]
+
+    file.write_text(json.dumps(stress))
+    same = remake_page(moved / "stress").read_text()
+    stress["checkpoint"]["sha256"] = "0123456789abcdef" * 4
+    file.write_text(json.dumps(stress))
+    other = remake_page(moved / "stress").read_text()
+
+    assert "It reads the &lt;format&gt;." in same[: same.index("Platform by platform")]
+    assert "It reads the" not in other
+    assert f"is of checkpoint 0123456789abcdef, not of {mine[:16]}, which was evaluated" in other
+    assert "<h3 id=" not in other
+
+
+def test_a_page_on_simulated_data_says_so_still_when_it_is_made_anew(moved):
+    result = json.loads((moved / "evaluation/metrics.json").read_text())
+    plain = (moved / "evaluation/report.html").read_text()
+    write_evaluation_page(result, moved / "evaluation", run=moved, simulated=True)
+
+    again = remake_page(moved / "explain").read_text()
+
+    assert "Simulated data." in again
+    assert "Simulated data." not in plain
+
+
+def test_no_page_is_made_where_there_is_no_evaluation(run, tmp_path):
+    shutil.copy(run / "metrics.json", tmp_path)
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation/metrics.json").write_text("[]")
+
+    assert remake_page(tmp_path / "stress") is None
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_what_a_stress_test_is_called_is_text(run):
+    stress = json.loads((run / "stress/stress.json").read_text())
+    stress["tests"]["pooling"]["title"] = "<b>Pooling"
+    stress["tests"]["pooling"]["rows"][0]["name"] = "<i>mean"
+
+    shown = show_stress(Left(run / "stress", "", stress))
+
+    assert "&lt;b&gt;Pooling" in shown
+    assert "&lt;i&gt;mean" in shown
+    assert "<b>Pooling" not in shown
+    assert "<i>mean" not in shown
 
 
 def test_a_page_asks_nothing_of_the_network_runs_no_script_and_escapes_names(page):
@@ -360,9 +473,54 @@ def test_the_page_opens_in_a_real_browser_without_a_complaint(run, browser, sche
 
 
 def test_a_run_without_stress_tests_has_no_such_section(tmp_path):
-    assert stress_section([tmp_path]) is None
+    assert sections_of([tmp_path], "0" * 64) == []
     (tmp_path / "stress.json").write_text("not json")
-    assert stress_section([tmp_path]) is None
+    (tmp_path / "explain.json").write_text("{}")
+    assert sections_of([tmp_path], "0" * 64) == []
+
+
+@pytest.mark.parametrize("by", [*SLICERS, "time_of_day"])
+def test_every_slice_has_a_title_also_one_that_was_added_after(by):
+    assert title_of(by)[0].isupper()
+    assert "_" not in title_of(by)
+
+
+def test_the_platforms_that_a_detector_is_worst_on_are_drawn_and_the_others_named():
+    areas = {f"p{k}": 0.9 - k / 100 for k in range(DRAWN + 2)} | {"bare": None}
+    result = {"platforms": {name: {"auc": area} for name, area in areas.items()}}
+
+    drawn, told = platforms_drawn(result)
+
+    assert drawn == ["p7", "p6", "p5", "p4", "p3", "p2"]
+    assert told == (
+        "Drawn: the 6 platforms with the lowest AUC. Without a curve: p1, p0, bare (one class only)."
+    )
+    assert platforms_drawn({"platforms": {"x": {"auc": 0.5}}}) == (["x"], "")
+
+
+def test_what_a_mean_leaves_out_and_who_took_its_interval_is_told():
+    from train.measure import Asked, Leaks, measure
+    from train.scores import ONE_EACH, ScoredSet
+    from train.slices import ImageFacts
+
+    labels = np.array([*[0, 1] * 60, *[1] * 40, *[0, 1] * 10])
+    paths = tuple(f"{k:03d}.jpg" for k in range(180))
+    platforms = ("a",) * 120 + ("b",) * 40 + ("c",) * 20
+    groups = (None,) * 160 + ("one account",) * 20
+    logits = np.random.default_rng(0).normal(labels)
+    scored = ScoredSet(paths, paths, platforms, labels, logits, groups, ONE_EACH, {})
+    asked = Asked(
+        facts=[ImageFacts("JPEG", 600, 400, 90)] * 180,
+        leaks=Leaks(dict.fromkeys(paths[160:], "near"), "hash", "train"),
+        draws=50,
+    )
+
+    told = "\n".join(evaluation.evaluate_lines({**measure(scored, asked), "skipped": []}))
+
+    assert "mean AP and AUC: over 2 of 3 platforms, as the others have images of one class" in told
+    assert "no interval of the mean, as c has none: the images of a class there are one" in told
+    assert re.search(r"file facts matched: AP .*, over 1 of 3 platforms, without b, c\n", told)
+    assert re.search(r"AP without them .*, over 1 of 3 platforms, without c$", told)
 
 
 def test_numbers_that_the_file_may_explain_are_warned_of():
@@ -616,3 +774,11 @@ def test_a_plot_is_one_svg_element_the_same_each_time(name):
     assert ET.fromstring(svg).tag.endswith("svg")
     assert svg == NEW_PLOTS[name]()
     assert plots.INK not in svg
+
+
+def test_an_epoch_without_a_loss_is_a_gap_in_the_curve():
+    def drawn(middle):
+        return plots.curves({"train": [0.7, middle, 0.5]}, x_label="epoch", y_label="loss")
+
+    assert drawn(None) == drawn(float("nan"))
+    assert drawn(None) != drawn(0.0)

@@ -132,3 +132,14 @@ def test_a_frame_is_known_to_be_of_an_import(tmp_path, monkeypatch):
 
     assert asks.found
     assert not is_deaf(sys._getframe())
+
+
+def test_a_folder_that_is_called_like_a_package_is_deaf_to_nothing(tmp_path, monkeypatch):
+    folder = tmp_path / "pydantic"
+    folder.mkdir()
+    (folder / "of_mine.py").write_text("import sys\n\n\ndef frame():\n    return sys._getframe()\n")
+    monkeypatch.syspath_prepend(folder)
+
+    import of_mine  # type: ignore[import-not-found]
+
+    assert not is_deaf(of_mine.frame())

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.report.stress import verdict
 from schemas.policy import TrainPolicy
 from train.stress import TESTS
+from train.stress.counterfactuals import sentences
 from train.training import train_detector
 
 HOSTILE = "<img src=x onerror=alert(1)>&\"'.jpg"
@@ -210,6 +213,131 @@ def test_the_logit_told_is_that_of_predict(wildrf, known, explained):
         assert json.loads(answer.out)["logit"] == pytest.approx(row["logit"], abs=1e-4)
 
 
+def few(folder, rng, sizes):
+    folder.mkdir(exist_ok=True)
+    for k, size in enumerate(sizes):
+        save(folder / f"{k:02d}.jpg", rng, 60, size)
+    return folder
+
+
+def test_without_a_place_the_pages_are_left_in_the_run(wildrf, known, tmp_path):
+    pictures = few(tmp_path / "pictures", np.random.default_rng(1), [(70, 50)])
+    shutil.copytree(known / "run", tmp_path / "run")
+
+    answer = wildrf("explain", tmp_path / "run", pictures, "--json")
+
+    assert json.loads(answer.out)["report"] == str(tmp_path / "run/explain/index.html")
+    assert (tmp_path / "run/explain/maps/0000.png").is_file()
+
+
+def test_a_checkpoint_of_no_run_needs_a_place(wildrf, known, tmp_path):
+    bare = tmp_path / "bare.pt"
+    bare.write_bytes((known / "run/checkpoint.pt").read_bytes())
+
+    answer = wildrf("explain", bare, known / "set/test")
+
+    assert answer.code == 2
+    assert answer.err.strip().endswith("add --out DIR")
+    assert list(tmp_path.iterdir()) == [bare]
+
+
+def test_pictures_of_the_run_before_are_removed_and_no_other_file(wildrf, known, tmp_path):
+    pictures, out = tmp_path / "pictures", tmp_path / "out"
+    few(pictures, np.random.default_rng(2), [(40, 40)] * 3)
+    wildrf("explain", known / "run", pictures, "--out", out)
+    for name in ("maps/mine.png", "grid/0007.png"):
+        (out / name).write_bytes(b"mine")
+
+    wildrf("explain", known / "run", pictures / "00.jpg", "--out", out)
+
+    left = {
+        f.relative_to(out).as_posix() for part in ("maps", "grid") for f in (out / part).iterdir()
+    }
+    assert left == {
+        "maps/0000.png",
+        "maps/0000.npy",
+        "maps/mine.png",
+        "grid/0000.png",
+        "grid/0007.png",
+    }
+
+
+def test_an_interrupted_run_leaves_no_pictures_to_the_next(wildrf, known, tmp_path, monkeypatch):
+    pictures, out = tmp_path / "pictures", tmp_path / "out"
+    few(pictures, np.random.default_rng(2), [(40, 40)] * 3)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pipelines.report.explain.save_sheet", interrupted)
+        wildrf("explain", known / "run", pictures, "--out", out)
+    before = {f.name for f in (out / "maps").iterdir()}
+    wildrf("explain", known / "run", pictures / "00.jpg", "--out", out)
+
+    assert "0002.png" in before
+    assert {f.name for f in (out / "maps").iterdir()} == {"0000.png", "0000.npy"}
+
+
+def test_the_page_has_the_first_pictures_and_says_how_many_more_there_are(wildrf, known, tmp_path):
+    pictures = few(tmp_path / "pictures", np.random.default_rng(3), [(24, 16)] * 26)
+
+    answer = wildrf(
+        "explain", known / "run", pictures, "--out", tmp_path, "--max-images", 100, "--json"
+    )
+
+    html = (tmp_path / "index.html").read_text()
+    assert html.count('alt="map of patch logits') == 24
+    assert "2 more" in html
+    assert len(json.loads(answer.out)["images"]) == 26
+    assert len(list((tmp_path / "maps").glob("*.png"))) == 26
+
+
+def test_of_few_pictures_there_is_no_interval_and_that_is_said(wildrf, known, explained, tmp_path):
+    picture = few(tmp_path / "pictures", np.random.default_rng(4), [(90, 60)]) / "00.jpg"
+
+    answer = wildrf("explain", known / "run", picture, "--out", tmp_path)
+
+    assert re.search(r"smoothness: [+-]0\.\d{3} \(mean of 1 image; too few for an", answer.err)
+    assert "mean of 1 picture; too few for an interval" in (tmp_path / "index.html").read_text()
+    assert json.loads(explained[0].out)["smoothness"]["low"] is None  # of three
+
+
+def test_a_picture_a_few_patches_wide_is_explained(wildrf, known, tmp_path):
+    few(tmp_path / "pictures", np.random.default_rng(6), [(200, 7), (5, 5)])
+
+    answer = wildrf("explain", known / "run", tmp_path / "pictures", "--out", tmp_path, "--json")
+
+    assert answer.code == 0, answer.err
+    thin, tiny = json.loads(answer.out)["images"]
+    assert thin["phase"][2:] == [[None] * 4] * 2
+    assert tiny["grid"] == [1, 1]
+    html = (tmp_path / "index.html").read_text()
+    assert html[html.index("Place in the JPEG block") :].count('<td class="number">-</td>') == 8
+
+
+def test_pictures_without_a_correlation_have_no_plot_of_it(wildrf, known, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (60, 60)).save(tmp_path / "pictures" / name)
+
+    wildrf("explain", known / "run", tmp_path / "pictures", "--out", tmp_path)
+
+    assert "<h2>Smoothness</h2>" not in (tmp_path / "index.html").read_text()
+
+
+def test_the_grid_of_a_photo_turned_by_its_exif_is_that_of_its_file(wildrf, known, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (100, 75), "gray").save(tmp_path / "turned.jpg", exif=exif)
+
+    answer = wildrf("explain", known / "run", tmp_path / "turned.jpg", "--out", tmp_path, "--json")
+
+    (row,) = json.loads(answer.out)["images"]
+    assert (row["width"], row["height"]) == (75, 100)
+    assert row["jpeg_grid"] == [3, 0]
+
+
 @pytest.mark.parametrize("paths", [["nowhere"], ["."]])
 def test_nothing_to_explain_is_one_line(wildrf, known, tmp_path, monkeypatch, paths):
     (tmp_path / "empty").mkdir()
@@ -241,3 +369,65 @@ def test_the_pages_fit_the_window_and_every_picture_on_them_shows(
     assert view.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
     assert troubles == []
     view.close()
+
+
+@pytest.mark.parametrize("outcome", ["fragile", "unclear", "no skill"])
+def test_the_word_of_the_page_and_the_words_of_the_verdict_say_the_same(outcome):
+    drops = {"exchanged": {"value": 0.25, "low": 0.04, "high": 0.45}}
+    factors = [
+        {"name": name, "outcome": told, "drops": drops}
+        for name, told in (("coding", outcome), ("size", "holds"))
+    ]
+    words = " ".join(sentences(factors, {}))
+
+    page = verdict({"factors": factors, "exposed": False, "verdict": words})
+
+    assert page["word"] == "Not proven"
+    assert words.startswith("Not proven")
+    assert "changes little" not in words
+
+
+def test_a_seed_below_zero_is_refused_before_anything_is_scored(wildrf, known):
+    answer = wildrf("stress", known / "run", known / "set", "--seed", -1)
+
+    assert answer.code == 2
+    assert "--seed" in answer.err
+    assert len(answer.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("verb", ["stress", "capture"])
+def test_every_line_of_the_help_text_begins_where_the_others_do(wildrf, verb):
+    answer = wildrf(verb, "--help")
+
+    text = (answer.out + answer.err).split("Options")[0].split("Arguments")[0]
+    lines = [line for line in text.splitlines() if line.strip() and "Usage" not in line]
+    assert len({len(line) - len(line.lstrip()) for line in lines}) == 1, text
+
+
+def test_several_platforms_are_told_apart_and_in_the_mean_on_page_and_terminal(
+    wildrf, known, tmp_path
+):
+    root, rng = tmp_path / "set", np.random.default_rng(3)
+    for platform in ("reddit", "x"):
+        for leaf, quality in (("0_real", 95), ("1_fake", 40)):
+            (root / "test" / platform / leaf).mkdir(parents=True)
+            for k in range(4):
+                save(root / "test" / platform / leaf / f"{k}.jpg", rng, quality)
+
+    answer = wildrf(
+        "stress", known / "run", root, "--test", "delivery", "--test", "jpeg-fakes", "--out",
+        tmp_path / "out",
+    )  # fmt: skip
+
+    assert answer.code == 0, answer.err
+    assert "AUC, mean of 2 platforms" in answer.err
+    assert "16 of 16 images (16 of test;" in answer.err
+    record = json.loads((tmp_path / "out/stress.json").read_text())
+    row = record["tests"]["jpeg-fakes"]["rows"][0]
+    assert {p: part["n"] for p, part in row["platforms"].items()} == {"reddit": 8, "x": 8}
+    flips = record["tests"]["delivery"]["rows"][0]
+    rates = [flips["platforms"][p]["flip_rate"]["value"] for p in ("reddit", "x")]
+    assert flips["mean"]["flip_rate"]["value"] == pytest.approx(np.mean(rates))
+    html = (tmp_path / "out/stress.html").read_text()
+    assert "by platform" in html
+    assert "mean, unweighted" in html

@@ -1,16 +1,20 @@
 """Known cases: read from a table, judged, kept with the run, and compared with the run before."""
 
+import hashlib
 import json
 import os
 
+import numpy as np
 import pytest
 import torch
 
 from schemas.errors import InputError
+from train.calibration import calibrate, calibration_path, write_calibration
 from train.checkpoint import pack, to_bytes, write_atomically
 from train.config import build_detector
 from train.deploy.cases import changes, find_previous, find_table, read_cases, run_cases
 from train.detectors import DETECTORS
+from train.predict import predict
 from train.transforms import Preprocessing
 
 SPEC = DETECTORS["tiny-ladeda"]
@@ -53,6 +57,7 @@ def test_every_case_gets_its_verdict_or_the_reason_there_is_none(table, tmp_path
     assert (found["n"], found["right"], found["wrong"], found["unreadable"]) == (4, 1, 1, 2)
     assert found["cases"][0]["note"] == "the cover"
     assert found["cases"][0]["logit"] == pytest.approx(2.0)
+    assert found["cases"][0]["threshold"] == 0
     assert "does not decode" in found["cases"][2]["error"]
     assert "cannot be read" in found["cases"][3]["error"]
     assert found["previous"] is None
@@ -145,3 +150,22 @@ def test_a_table_that_is_no_text_is_refused(tmp_path):
 
     with pytest.raises(InputError, match="cannot be read"):
         read_cases(tmp_path / "cases.csv")
+
+
+def test_a_calibrated_checkpoint_is_judged_by_the_threshold_that_predict_uses(table, tmp_path):
+    checkpoint = run_folder(tmp_path / "runs", "one", 2.0)
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    learnt = calibrate(
+        np.repeat([2.5, 3.5], 20),
+        np.repeat([0, 1], 20),
+        checkpoint=digest,
+        preprocessing="",
+        data={},
+    )
+    write_calibration(calibration_path(checkpoint), learnt)
+
+    found = run_cases(checkpoint, table, checkpoint.parent)
+
+    (told,) = predict(checkpoint, [table.parent / "a.png"])
+    assert [row["verdict"] for row in found["cases"][:2]] == ["real", told["verdict"]]
+    assert found["cases"][0]["threshold"] == told["threshold"] == learnt.threshold == 3.0

@@ -140,6 +140,23 @@ def test_two_runs_that_agree_everywhere_differ_by_nothing_that_is_certain():
     assert found["ci"][0] < 0 < found["ci"][1]
 
 
+def test_a_platform_on_which_both_are_always_right_leaves_the_mean_difference_open():
+    labels = np.tile([0, 1], 520)
+    platforms = ["a"] * 40 + ["b"] * 1000
+    right = 2.0 * labels - 1
+    worse = np.where(np.arange(1040) % 20 == 15, -right, right)
+    worse[:40] = right[:40]
+    one, other = (scored(logits, labels, platforms=platforms) for logits in (worse, right))
+
+    parts = compare({"a": one, "b": other}, draws=300)["comparisons"][0]["parts"]
+
+    low, high = parts["a"]["acc"]["ci"]
+    assert -low == high == pytest.approx(1 - 0.025 ** (1 / 20))
+    mean = parts["mean"]["acc"]
+    assert mean["difference"] == pytest.approx(0.025)
+    assert mean["difference"] - mean["ci"][0] == pytest.approx(high / 2, rel=0.05)
+
+
 def skipping(run, *paths):
     """`run` as if it could not open the images at `paths`."""
     kept = [row for row, path in enumerate(run.paths) if path not in paths]

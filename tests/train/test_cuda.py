@@ -272,9 +272,9 @@ def test_an_evaluation_comes_to_the_same_on_both(picture_set, trained):
 def test_patches_are_explained_the_same_on_both(picture_set, trained, cuda):
     loaded = load_detector(trained[0] / "checkpoint.pt")
     picture = Image.open(next((picture_set / "test/reddit/1_fake").iterdir())).convert("RGB")
-    here = explain.patch_map(loaded, picture)
+    here = explain.look(loaded, picture, own_size=False).patches
 
-    there = explain.patch_map(loaded, picture, cuda)
+    there = explain.look(loaded, picture, own_size=False, compute=cuda).patches
 
     assert close(there, here) < PATCH_TOLERANCE
 
@@ -338,7 +338,9 @@ def test_what_was_trained_on_a_gpu_is_exported_and_compared(picture_set, trained
     checkpoint, file = trained[0] / "checkpoint.pt", tmp_path / "one.onnx"
     export_onnx(checkpoint, file)
 
-    assert parity(checkpoint, [picture_set / "test"], onnx=file).same
+    compared = parity(checkpoint, [picture_set / "test"], onnx=file)
+    assert compared.same
+    assert {row.route: row.device for row in compared.rows} == {"predict": "cuda", "onnx": "cpu"}
     exported = [row["logit"] for row in predict(file, [picture_set / "test"])]
     there = [row["logit"] for row in predict(checkpoint, [picture_set / "test"], device="cuda")]
     assert close(exported, there) < TOLERANCE

@@ -1,6 +1,7 @@
 """A detector outside training: folded and compiled, it gives the scores it was trained to give."""
 
 import threading
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,25 @@ def test_compiled_tiny_takes_pictures_of_any_size_one_after_the_other(size):
 
     for image, patches in zip(images, want, strict=True):
         np.testing.assert_allclose(scorer.patch_logits(image), patches, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("representation", ["NPR", "right_diag"])
+def test_compiled_tiny_takes_a_large_picture_in_tiles_of_bounded_memory(representation):
+    prep = Preprocessing(size=64, fit="whole", representation=representation)
+    detector, prep = settled("tiny-ladeda", prep)
+    scorer, (image,) = TinyScorer(detector, prep), pictures(1, 1500, 1201)
+    scorer(pictures(1))
+    with torch.no_grad():
+        batch = normalise(to_batch(image[None]), prep, CPU.device)
+        want = detector.patch_logits(batch)[0].numpy()
+
+    tracemalloc.start()
+    found = scorer.patch_logits(image)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-4)
+    assert peak < 4 * 3 * image.shape[0] * image.shape[1]  # one plane of float32 for each colour
 
 
 def test_the_bias_takes_back_what_rounding_the_weights_moves():

@@ -1,7 +1,6 @@
 """Evaluation, prediction and explanation of one checkpoint."""
 
 import hashlib
-import io
 import json
 import shutil
 from dataclasses import replace
@@ -20,7 +19,7 @@ from train.calibration import calibration_path, read_calibration
 from train.checkpoint import load_detector, to_bytes
 from train.data import find_images
 from train.evaluate import Known, calibrate_checkpoint, choose_validation, evaluate, evaluate_scores
-from train.explain import explain, patch_map, spread
+from train.explain import colour, look, overlay, score_of
 from train.measure import Leaks
 from train.metrics import average_precision
 from train.predict import predict, sigmoid
@@ -174,15 +173,15 @@ def test_images_of_one_author_or_group_in_the_manifest_are_drawn_together(
     root = tmp_path / "set"
     shutil.copytree(picture_set / "test", root / "test")
     paths = [item.path for item in find_images(root)]
-    rows = [
-        {"path": path, "author": f"a{k // 3}", "group_id": f"g{k}", "platform": "reddit"}
+    rows = [  # the last two of the six in a folder are of one author
+        {"path": path, "author": f"a{k - (k % 6 == 5)}", "group_id": f"g{k}", "platform": "reddit"}
         for k, path in enumerate(paths)
     ]
     pq.write_table(pa.Table.from_pylist(rows), root / "manifest.parquet")
 
     found = evaluate(checkpoint, root, draws=10)
 
-    assert found["groups"]["n"] == 8
+    assert found["groups"]["n"] == 20
     assert found["groups"]["source"] == "manifest columns group_id, author"
     one = [{**row, "author": "a0"} for row in rows]
     pq.write_table(pa.Table.from_pylist(one), root / "manifest.parquet")
@@ -357,6 +356,15 @@ def test_groups_of_a_score_file_are_drawn_together(picture_set, tmp_path):
     assert found["groups"]["source"] == "column group of s.csv"
 
 
+def test_an_empty_group_of_a_score_file_ties_nothing(picture_set, tmp_path):
+    rows = [{**row, "group": "g" if k < 4 else ""} for k, row in enumerate(foreign(picture_set))]
+    pacsv.write_csv(pa.Table.from_pylist(rows), tmp_path / "s.csv")
+
+    found = evaluate_scores(tmp_path / "s.csv", picture_set, draws=10)
+
+    assert found["groups"]["n"] == 1 + 20
+
+
 SPOILED = {
     "missing": (lambda rows: rows[1:], "has no score for 1 of 24 images"),
     "double": (lambda rows: [*rows, rows[0]], "has 2 rows for"),
@@ -491,65 +499,30 @@ def test_sigmoid_does_not_overflow():
     assert (sigmoid(-1e4), sigmoid(0.0), sigmoid(1e4)) == (0.0, 0.5, 1.0)
 
 
-def test_the_map_averages_to_the_logit_and_the_overlay_keeps_the_shape(
+def test_the_map_averages_to_the_logit_of_predict_and_the_overlay_keeps_the_shape(
     checkpoint, picture_set, tmp_path
 ):
     loaded = load_detector(checkpoint)
     path = tmp_path / "wide.png"
     source = sorted((picture_set / "test/reddit/1_fake").iterdir())[0]
-    Image.open(source).resize((150, 60)).save(path)
-
-    explained = explain(loaded, path)
+    picture = Image.open(source).convert("RGB").resize((150, 60))
+    picture.save(path)
     (row,) = predict(checkpoint, [path])
 
-    assert explained.logit == pytest.approx(row["logit"], abs=1e-4)
-    assert explained.overlay.height == 60
-    assert explained.overlay.width > 150
-    shown = Image.open(io.BytesIO(explained.png()))
-    assert shown.format == "PNG"
-    assert shown.size == explained.overlay.size
+    views = [look(loaded, picture, own_size=own_size) for own_size in (False, True)]
+
+    assert views[0].patches.mean() == pytest.approx(row["logit"], abs=1e-4)
+    for view in views:  # the score is of what is scored, whatever the map is of
+        assert score_of(loaded, view) == pytest.approx(row["logit"], abs=1e-4)
+        drawn = overlay(view, loaded, 1.0)
+        assert drawn.height == 60
+        assert drawn.width > 150
 
 
-def test_an_overlay_is_upright_and_a_rectangular_picture_has_a_rectangular_map(
-    checkpoint, tmp_path
-):
-    loaded = load_detector(checkpoint)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (90, 40), (90, 120, 60)).save(tmp_path / "turned.jpg", exif=exif)
-
-    assert explain(loaded, tmp_path / "turned.jpg").overlay.height == 90
-    pixels = np.zeros((64, 96, 3), dtype=np.uint8)
-    assert patch_map(loaded, pixels).shape == (30, 46)
-    assert patch_map(loaded, Image.new("L", (30, 50))).shape == (30, 30)
-
-
-def test_a_hot_patch_is_drawn_where_it_lies(checkpoint):
-    loaded = load_detector(checkpoint)  # 64 px, field 5, stride 2: 30 cells
-    patches = np.zeros((30, 30), dtype=np.float32)
-    patches[10, 20] = 1.0
-
-    drawn = spread(patches, (128, 64), loaded)
-
-    y, x = np.unravel_index(drawn.argmax(), drawn.shape)
-    assert drawn.shape == (64, 128)
-    assert y == 10 * 2 + 2
-    assert x in (2 * (20 * 2 + 2), 2 * (20 * 2 + 2) + 1)
-
-
-def test_red_is_fake_and_blue_is_real(checkpoint):
-    from train.explain import colour
-
+def test_red_is_fake_and_blue_is_real():
     colours, alpha = colour(np.array([[5.0, -5.0, 0.0]], dtype=np.float32), 5.0)
 
     assert colours[0, 0, 0] > colours[0, 0, 2]
     assert colours[0, 1, 2] > colours[0, 1, 0]
     assert alpha[0, 2] == 0
     assert alpha[0, 0] == alpha[0, 1] > 0.5
-
-
-def test_a_file_that_does_not_decode_cannot_be_explained(checkpoint, tmp_path):
-    (tmp_path / "a.png").write_bytes(b"x")
-
-    with pytest.raises(InputError, match="does not decode"):
-        explain(load_detector(checkpoint), tmp_path / "a.png")

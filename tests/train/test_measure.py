@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from train.measure import LEAST, Asked, Leaks, measure
+from train.measure import LEAST, Asked, Leaks, measure, told_over
 from train.scores import ONE_EACH, ScoredSet, tie
 from train.slices import (
     UNKNOWN,
@@ -212,6 +212,95 @@ def test_the_mean_weighs_platforms_equally_and_is_known_better_than_each():
     by_theory = np.sqrt(spans["x"] ** 2 + spans["reddit"] ** 2) / 2
     assert np.ptp(mean["ci"]["auc"]) == pytest.approx(by_theory, rel=0.15)
     json.dumps(found, allow_nan=False)
+
+
+def one_perfect(perfect=20, other=1000):
+    """Scores, all right on platform a, and wrong on every twentieth image of platform b."""
+    labels = np.tile([0, 1], perfect + other)
+    platforms = ["a"] * (2 * perfect) + ["b"] * (2 * other)
+    wrong = (np.arange(2 * (perfect + other)) - 2 * perfect) % 20 == 10
+    wrong[: 2 * perfect] = False
+    return scored(np.where(wrong, -4.0, 4.0) * (2 * labels - 1), labels, platforms=platforms)
+
+
+def test_a_small_platform_without_an_error_leaves_the_mean_open():
+    found = measure(one_perfect(), Asked(draws=300))
+
+    each, mean = found["platforms"], found["mean"]
+    assert each["a"]["ci"]["acc"] == pytest.approx([0.8316, 1.0], abs=1e-3)
+    for name in ("acc", "ap", "auc"):
+        below = [each[p][name] - each[p]["ci"][name][0] for p in each]
+        assert mean["ci"][name][0] == pytest.approx(mean[name] - np.hypot(*below) / 2, abs=0.002)
+    # a confident mistake on platform a may be to come
+    assert mean["ci"]["brier"][1] - mean["brier"] > 0.08
+
+
+def test_one_platform_has_a_mean_with_the_interval_of_that_platform():
+    found = measure(one_perfect().take(range(40)), Asked(draws=50))
+
+    for name in ("acc", "auc", "brier", "ece", "eer"):
+        assert found["mean"]["ci"][name] == pytest.approx(found["platforms"]["a"]["ci"][name])
+
+
+def test_platforms_without_an_error_leave_a_gap_open():
+    images = one_perfect()
+    turned = (np.arange(len(images)) >= 40) & (np.arange(len(images)) % 40 == 7)
+    slower = np.where(turned, -1.0, 1.0) * images.logits / 2
+
+    found = measure(images, Asked(rescored=slower, draws=300))["rescored"]["gap"]["acc"]
+    same = measure(images, Asked(rescored=images.logits, draws=50))["rescored"]["gap"]["acc"]
+
+    # 0.025 ** (1 / 20) from 1 is 0.168 on platform a alone, half of it in the mean
+    assert np.ptp(found["ci"]) > 0.1
+    assert same == {"difference": 0.0, "ci": [0.0, 0.0]}
+
+
+def test_a_matched_detector_without_an_error_is_bounded_by_the_images_that_weigh():
+    # 20 reals and 1000 fakes in one cell, 1000 and 20 in the other: each class weighs 40
+    labels = np.repeat([0, 1, 0, 1], [20, 1000, 1000, 20])
+    facts = [jpeg()] * 1020 + [PNG] * 1020
+
+    found = measure(scored(labels * 8.0 - 4, labels), Asked(facts=facts, draws=50))["matched"]
+
+    told = found["platforms"]["all"]
+    assert told["n_matched"] == pytest.approx(80)
+    assert told["ci"]["auc"][0] == pytest.approx(0.025 ** (1 / 78), abs=1e-3)
+
+
+def test_a_platform_that_has_no_interval_is_named_where_it_takes_that_of_the_mean():
+    rng = np.random.default_rng(0)
+    labels = np.tile([0, 1], 100)
+    platforms = ["a"] * 100 + ["b"] * 100
+    groups = [None if platform == "a" else "one" for platform in platforms]
+
+    found = measure(
+        scored(rng.normal(labels), labels, platforms=platforms, groups=groups), Asked(draws=50)
+    )
+
+    assert found["platforms"]["a"]["ci"]["auc"] is not None
+    assert found["mean"]["ci"]["auc"] is None
+    assert found["mean"]["no_interval"] == ["b"]
+
+
+def test_every_mean_says_over_how_many_platforms_it_is_and_which_are_left_out():
+    rng = np.random.default_rng(0)
+    labels = np.concatenate([np.tile([0, 1], 60), np.ones(40, int), np.tile([0, 1], 5)])
+    platforms = ["a"] * 120 + ["b"] * 40 + ["c"] * 10
+    images = scored(rng.normal(labels), labels, platforms=platforms)
+    leaked = dict.fromkeys(images.paths[160:], "near")
+
+    found = measure(
+        images, Asked(facts=[jpeg()] * 170, leaks=Leaks(leaked, "hash", "train"), draws=50)
+    )
+
+    assert (found["mean"]["n_platforms"]["acc"], found["mean"]["n_platforms"]["ap"]) == (3, 2)
+    assert found["matched"]["left_out"] == ["b", "c"]
+    assert found["matched"]["mean"]["n_platforms"]["ap"] == 1
+    without = found["leaks"]["without"]
+    assert without["left_out"] == ["c"]
+    assert without["mean"]["n_platforms"]["tpr_at_fpr"] == {"0.01": 1, "0.05": 1}
+    assert told_over(without, 3) == ", over 1 of 3 platforms, without c"
+    assert told_over({"mean": found["mean"]}, 2) == ""
 
 
 def promised(scores, rate=0.1):

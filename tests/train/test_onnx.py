@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from train.config import build_detector, code_versions
 from train.data import decode
 from train.detectors import DETECTORS, REPRESENTATIONS
 from train.predict import predict
+from train.training import train_detector
 from train.transforms import Preprocessing, normalise, to_batch, to_pixels
 
 onnx = pytest.importorskip("onnx", reason="needs the extra onnx")
@@ -203,15 +205,60 @@ def test_a_file_that_would_score_otherwise_is_not_written(tiny, tmp_path):
     assert not out.exists()
 
 
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("off", [(NAN, 1e-9), (1e-9, NAN, 1e-9)])
+def test_a_logit_that_is_no_number_fails_the_check_on_whatever_picture(off):
+    with pytest.raises(GateError, match=r"by up to nan .* expected at most 1e-05"):
+        export.require_close(export.Differences(off, (1e-9,)), 1e-5, "a.onnx")
+
+    good = export.require_close(export.Differences((1e-9, 2e-9), (3e-9,)), 1e-5, "a.onnx")
+    assert (good["largest_difference"], good["torch_difference"], good["pictures"]) == (
+        2e-9,
+        3e-9,
+        2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "allowed"),
+    [
+        ((7.2e-6, 1e-7), None, 1e-5),
+        ((1e-7, 3.9e-5), None, 3.9e-5),
+        ((3.9e-5, 2e-3), None, 1e-4),
+        ((3.9e-5, float("inf")), None, 1e-4),
+        ((NAN, 2e-5), None, 2e-5),
+        ((3.9e-5,), 0.0, 0.0),
+        ((3.9e-5,), 1e-5, 1e-5),
+    ],
+)
+def test_a_file_may_be_off_by_what_was_asked_for_or_by_what_float32_is_off_by_in_torch(
+    own, asked, allowed
+):
+    assert export.allowed(export.Differences((0.0,), own), asked) == allowed
+
+
+@pytest.mark.slow
+def test_a_detector_that_was_hardly_trained_is_exported(picture_set, recipe, tmp_path):
+    short = replace(recipe, detector="ladeda9", size=SIZE, crop=SIZE, epochs=2, learning_rate=2e-4)
+    train_detector(picture_set, tmp_path, replace(short, seed=1))
+
+    found = export.export_onnx(tmp_path / "checkpoint.pt", tmp_path / "a.onnx")
+
+    assert found.largest_difference <= found.tolerance == max(1e-5, found.torch_difference)
+    assert found.tolerance < 1e-4
+
+
 def test_a_wrong_graph_is_caught_by_the_check(tiny):
     loaded = load_detector(tiny)
     model = export.to_model(loaded)
-    good = max(export.check(loaded, model.SerializeToString(), "a"))
+    good = max(export.check(loaded, model.SerializeToString(), "a").file)
     _, std = [c for c in model.graph.initializer if c.dims == [1, 3, 1, 1]]
     std.raw_data = np.full(3, 0.5, np.float32).tobytes()
 
     assert good <= 1e-5
-    assert max(export.check(loaded, model.SerializeToString(), "a")) > 1e-3
+    assert max(export.check(loaded, model.SerializeToString(), "a").file) > 1e-3
 
 
 def test_predict_takes_an_onnx_file_like_a_checkpoint(tiny, exported, picture_set, tmp_path):

@@ -8,8 +8,18 @@ import torch
 
 from schemas.errors import CheckpointError, InputError
 from train.checkpoint import load_detector, pack, to_bytes, write_atomically
-from train.config import build_detector
-from train.deploy.parity import Stages, first_difference, parity, split_onnx, spread_over
+from train.config import build_detector, choose_compute
+from train.deploy.parity import (
+    DEFAULT_TOLERANCE,
+    TOLERANCES,
+    Row,
+    Stages,
+    first_difference,
+    judge,
+    parity,
+    split_onnx,
+    spread_over,
+)
 from train.detectors import DETECTORS
 from train.transforms import Preprocessing
 
@@ -57,6 +67,47 @@ def test_the_exported_file_gives_them_too_with_its_own_resize(tiny, exported, pi
     assert [row.route for row in found.rows] == ["predict", "onnx"] * 4
     assert set(found.largest) == {"predict", "onnx"}
     assert found.largest["onnx"] <= 1e-5
+
+
+def test_every_row_says_where_it_ran_and_another_device_has_its_own_tolerance(
+    tiny, exported, picture_set
+):
+    found = parity(tiny, [picture_set / "test"], onnx=exported, files=2, device="cpu")
+
+    assert {row.device for row in found.rows} == {"cpu"}
+    assert {row.tolerance for row in found.rows} == {found.tolerance} == {TOLERANCES[SPEC.name]}
+    assert TOLERANCES[SPEC.name] < DEFAULT_TOLERANCE
+    with pytest.raises(InputError, match="device 'nonsense' is unknown"):
+        parity(tiny, [picture_set / "test"], device="nonsense")
+
+
+def test_predict_is_compared_on_the_device_that_it_takes_by_itself(tiny, picture_set):
+    found = parity(tiny, [picture_set / "test"], files=2)
+
+    auto = choose_compute("auto", "float32", SPEC).device
+    assert {row.device for row in found.rows} == {str(auto)}
+    assert found.same
+
+
+def test_a_tolerance_of_nothing_is_one(tiny, picture_set):
+    found = parity(tiny, [picture_set / "test"], files=2, tolerance=0.0)
+
+    assert found.tolerance == 0.0
+    assert found.same is all(row.difference == 0 for row in found.rows)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_logit_that_is_no_number_is_not_the_same_on_whatever_picture(place):
+    off = [1e-9] * 3
+    off[place] = float("nan")
+    rows = [
+        Row(str(k), "predict", "cpu", 0.1, 0.1, value, 1e-5, None) for k, value in enumerate(off)
+    ]
+
+    found = judge(rows)
+
+    assert not found.same
+    assert np.isnan(found.largest["predict"])
 
 
 def tampered(exported, change, tmp_path):
@@ -133,6 +184,7 @@ def test_the_first_step_that_differs_is_the_one_that_is_named():
     assert first_difference(same, replace(same, normalised=planes + 1e-3)) == "normalise"
     assert first_difference(same, replace(same, normalised=planes + 1e-7, logit=1.0)) == "network"
     assert first_difference(same, Stages(None, zeros, None, 1.0)) == "network"
+    assert first_difference(same, replace(same, normalised=planes * np.nan)) == "normalise"
 
 
 def test_an_exported_file_of_another_checkpoint_or_preprocessing_is_refused(

@@ -2,14 +2,19 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from train import resampling
 from train.measure import report
 from train.metrics import Sample
 from train.resampling import (
     difference_interval,
     draw_counts,
+    effective_number,
     interval,
     make_clusters,
+    mean_interval,
     rank_interval,
 )
 
@@ -24,30 +29,165 @@ def width(ends):
     return ends[1] - ends[0]
 
 
+def drawn_counts(clusters, draws=1000, seed=1):
+    return np.concatenate(list(draw_counts(clusters, draws=draws, seed=seed)))
+
+
 def test_every_draw_has_as_many_groups_of_each_kind_as_the_set():
-    groups = ["a", "a", None, None, "b", "b", None]
-    cells = ["real", "real", "real", "fake", "real", "fake", "fake"]
+    groups = [*["a"] * 2, *[None] * 24, *(f"b{k // 2}" for k in range(20)), *[None] * 11]
+    cells = [*["real"] * 26, *["real", "fake"] * 10, *["fake"] * 11]
     clusters = make_clusters(groups, cells)
 
-    counts = np.concatenate(list(draw_counts(clusters, draws=200, seed=1)))
+    counts = drawn_counts(clusters, draws=200)
 
-    assert clusters.count == 5
-    assert clusters.of_image.tolist() == [0, 0, 1, 2, 3, 3, 4]
-    assert clusters.stratum.tolist() == [0, 0, 1, 2, 1]
+    assert clusters.count == 46
+    assert clusters.of_image[:4].tolist() == [0, 0, 1, 2]
+    assert sorted(np.bincount(clusters.stratum)) == [10, 11, 25]
     for stratum in range(3):
         members = clusters.stratum == stratum
         assert (counts[:, members].sum(axis=1) == members.sum()).all()
     assert 0.9 < counts[:, 0].mean() < 1.1
 
 
+def test_an_author_who_is_alone_in_posting_both_classes_is_not_in_every_draw():
+    groups = [*[None] * 80, *["both"] * 200]
+    cells = [*["real"] * 40, *["fake"] * 40, *["real", "fake"] * 100]
+    clusters = make_clusters(groups, cells)
+
+    of_both = drawn_counts(clusters)[:, clusters.of_image[-1]]
+
+    # drawn 41 times of 41: the variance is 1 - 1 / 41
+    assert of_both.var() == pytest.approx(1, abs=0.15)
+    assert len(np.unique(clusters.stratum)) == 2
+
+
+def test_groups_on_several_platforms_are_drawn_with_those_they_are_most_like():
+    cells = {f"{p} {y}": [None] * 12 for p in "abc" for y in ("real", "fake")}
+    rows = [(None, cell) for cell, found in cells.items() for _ in found]
+    rows += [(f"ab{k}", cell) for k in range(10) for cell in ("a real", "b real")]
+    rows += [("all", cell) for cell in cells]
+    rows += [("abc", cell) for cell in ("a real", "b real", "c real")]
+    clusters = make_clusters(*zip(*rows, strict=True))
+
+    counts = drawn_counts(clusters, draws=5000)
+
+    assert np.bincount(clusters.stratum).min() >= 10
+    assert (counts.var(axis=0) > 0.8).all()
+    last, alike = (clusters.of_image[rows.index(row)] for row in (rows[-1], ("ab0", "a real")))
+    assert clusters.stratum[last] == clusters.stratum[alike]
+
+
+def test_few_groups_that_share_nothing_with_others_are_drawn_among_themselves():
+    clusters = make_clusters([None] * 33, [*["real"] * 30, *["fake"] * 3])
+
+    assert sorted(np.bincount(clusters.stratum)) == [3, 30]
+
+
 def test_draws_depend_on_the_seed_alone_and_are_as_many_as_asked():
     clusters = make_clusters([None] * 3000, [0] * 3000)
 
-    one = np.concatenate(list(draw_counts(clusters, draws=1000, seed=7)))
+    one = drawn_counts(clusters, seed=7)
 
     assert one.shape == (1000, 3000)
-    assert (one == np.concatenate(list(draw_counts(clusters, draws=1000, seed=7)))).all()
-    assert (one != np.concatenate(list(draw_counts(clusters, draws=1000, seed=8)))).any()
+    assert (one == drawn_counts(clusters, seed=7)).all()
+    assert (one != drawn_counts(clusters, seed=8)).any()
+
+
+@pytest.mark.parametrize("cells", [1, 700, 10_000])
+def test_draws_do_not_depend_on_how_many_are_made_at_a_time(monkeypatch, cells):
+    logits, labels = sample(100)
+    groups = [f"g{k // 3}" for k in range(200)]
+    clusters, whole = make_clusters(groups, labels.tolist()), report(logits, labels, groups=groups)
+    once = drawn_counts(clusters)
+
+    monkeypatch.setattr(resampling, "CHUNK_CELLS", cells)
+    parts = list(draw_counts(clusters, draws=1000, seed=1))
+
+    assert all(part.shape[0] * 200 <= max(cells, 200) for part in parts)
+    assert (np.concatenate(parts) == once).all()
+    again = report(logits, labels, groups=groups)
+    for name in ("acc", "ap", "auc", "brier", "ece"):
+        assert again["ci"][name] == pytest.approx(whole["ci"][name], abs=1e-12)
+
+
+def test_few_groups_of_many_images_are_drawn_few_at_a_time():
+    clusters = make_clusters([str(k % 100) for k in range(50_000)], [0] * 50_000)
+
+    first = next(draw_counts(clusters, draws=1000, seed=0))
+
+    assert len(first) * 50_000 <= resampling.CHUNK_CELLS
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=50), st.floats(1e-3, 1e3))
+def test_weights_tell_as_much_as_some_equal_ones_whatever_their_scale(weights, scale):
+    weights = np.array(weights)
+
+    found = effective_number(weights)
+
+    assert min(2, len(weights)) <= found <= len(weights)
+    assert effective_number(np.full(len(weights), scale)) == len(weights)
+    assert abs(effective_number(weights * scale) - found) <= 1
+
+
+def test_images_that_weigh_nearly_nothing_are_no_groups():
+    labels = np.repeat([0, 0, 1], [10, 1000, 30])
+    weights = np.repeat([1.0, 0.01, 1.0], [10, 1000, 30])
+    clusters = make_clusters([None] * 1040, labels.tolist())
+
+    real, fake = clusters.by_class(np.arange(1040), labels, weights)
+
+    # 20 squared over 10 + 1000 * 0.0001
+    assert (real, fake) == (39, 30)
+
+
+def test_the_weight_of_a_group_is_that_of_its_images():
+    labels = np.zeros(40, int)
+    clusters = make_clusters(["one"] * 20 + [f"g{k}" for k in range(20)], labels.tolist())
+
+    # 40 squared over 20 squared + 20
+    assert clusters.by_class(np.arange(40), labels) == (3, 0)
+
+
+def test_the_mean_of_one_metric_is_as_open_as_that_metric():
+    drawn = np.random.default_rng(0).normal(size=(1, 500))
+
+    assert mean_interval([0.9], [(0.7, 0.95)], drawn) == pytest.approx((0.7, 0.95))
+
+
+def test_what_independent_metrics_may_be_off_adds_up_in_quadrature_on_either_side():
+    drawn = np.array([[0.0, 1, 0, 1], [0.0, 0, 1, 1]])
+
+    low, high = mean_interval([0.8, 0.6], [(0.5, 0.9), (0.2, 0.6)], drawn)
+
+    assert low == pytest.approx(0.7 - np.hypot(0.3, 0.4) / 2)
+    assert high == pytest.approx(0.7 + np.hypot(0.1, 0.0) / 2)
+
+
+def test_metrics_that_rise_and_fall_together_are_off_together():
+    rise = np.random.default_rng(0).normal(size=500)
+    rise[3] = np.nan
+
+    together = mean_interval([0.8, 0.6], [(0.5, 0.9), (0.2, 0.7)], np.array([rise, 2 * rise]))
+    against = mean_interval([0.8, 0.6], [(0.5, 0.9), (0.3, 0.7)], np.array([rise, -rise]))
+
+    assert together == pytest.approx((0.35, 0.8))
+    assert against == pytest.approx((0.7, 0.7))
+
+
+def test_a_metric_whose_draws_agree_leaves_the_mean_as_open_as_its_bound():
+    drawn = np.array([np.ones(200), np.random.default_rng(0).normal(0.95, 0.005, 200)])
+
+    low, high = mean_interval([1.0, 0.95], [(0.83, 1.0), (0.94, 0.96)], drawn)
+
+    assert low == pytest.approx(0.975 - np.hypot(0.17, 0.01) / 2)
+    assert high == pytest.approx(0.975 + 0.005)
+
+
+def test_a_mean_has_no_interval_where_one_of_its_metrics_has_none():
+    drawn = np.zeros((2, 10))
+
+    assert mean_interval([0.8, 0.6], [(0.5, 0.9), None], drawn) is None
+    assert mean_interval([], [], None) is None
 
 
 def test_an_interval_holds_the_value_shrinks_with_n_and_is_reproducible():

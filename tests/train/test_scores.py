@@ -1,115 +1,79 @@
-"""Score files as they are read back: what fits, what does not, and what must not be mixed up."""
+"""Which images are drawn together, as a manifest tells it."""
 
-import json
-
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.errors import InputError
-from train.artifacts import SCORES
-from train.compare import compare
-from train.scores import find_groups, read_manifest, read_scores
-
-ROWS = [
-    {
-        "path": f"test/mean/{leaf}/{k}.png", "sha256": f"{label}{k}" * 32, "platform": "mean",
-        "label": label, "group": None, "logit": label - 0.5 + k / 10, "score": 0.5,
-    }
-    for label, leaf in enumerate(("0_real", "1_fake"))
-    for k in range(6)
-]  # fmt: skip
+from train.scores import ONE_EACH, find_groups
 
 
-def write(path, rows=ROWS, stamp=b"{}", schema=SCORES):
-    table = pa.Table.from_pylist(rows, schema)
-    pq.write_table(table.replace_schema_metadata({b"wildrf": stamp}), path)
-    return path
+@pytest.fixture
+def grouped(tmp_path):
+    """Groups and their source from (path, author) rows, each image with a duplicate group of its own."""
+
+    def find(rows, *more):
+        table = [
+            {"path": path, "author": author, "group_id": f"g{k}"}
+            for k, (path, author) in enumerate(rows)
+        ]
+        pq.write_table(pa.Table.from_pylist(table), tmp_path / "manifest.parquet")
+        return find_groups(tmp_path, [path for path, _ in rows] + list(more))
+
+    return find
 
 
-def test_scores_come_back_as_they_were_written(tmp_path):
-    found = read_scores(write(tmp_path / "scores.parquet", stamp=b'{"data": {"n": 12}}'))
-
-    assert found.paths == tuple(row["path"] for row in ROWS)
-    assert found.labels.tolist() == [row["label"] for row in ROWS]
-    assert found.logits.tolist() == [row["logit"] for row in ROWS]
-    assert found.context == {"data": {"n": 12}}
+def posts(folder, authors, each):
+    return [
+        (f"test/{folder}/{a}-{k}.jpg", f"{folder}/{a}") for a in range(authors) for k in range(each)
+    ]
 
 
-def test_validation_scores_of_a_training_are_refused_with_the_command_to_run(tmp_path):
-    stamp = json.dumps({"val_source": "val"}).encode()
-    (tmp_path / "run").mkdir()
-    write(tmp_path / "run/scores.parquet", stamp=stamp)
-
-    with pytest.raises(InputError, match="validation scores that chose the checkpoint") as error:
-        read_scores(tmp_path / "run")
-
-    run = tmp_path / "run"
-    assert f"wildrf evaluate {run} DIR --out {run / 'evaluation'}" in str(error.value)
+REDDIT = [*posts("reddit/0_real", 25, 3), *posts("reddit/1_fake", 25, 3)]
 
 
-def changed(**values):
-    return [{**ROWS[0], **values}, *ROWS[1:]]
+def test_one_platform_with_few_authors_leaves_authors_as_groups_on_the_others(grouped):
+    archive = [*posts("x/0_real", 1, 30), *posts("x/1_fake", 8, 2)]
+
+    groups, source = grouped([*REDDIT, *archive])
+
+    assert len(set(groups[:150])) == 50
+    assert len(set(groups[150:180])) == 30  # one account's reals are drawn image by image
+    assert len(set(groups[180:])) == 8
+    assert source.endswith("; too few authors to be groups: x real")
 
 
-MALFORMED = {
-    "no label": (changed(label=None), None, b"{}", "1 rows without label"),
-    "label 2": (changed(label=2), None, b"{}", "label 2; expected 0"),
-    "half a label": (
-        changed(label=0.5), ("label", pa.float64()), b"{}",
-        r"values in column label \(double\) that are no whole numbers",
-    ),
-    "text for logits": (
-        [{**row, "logit": "high"} for row in ROWS], ("logit", pa.string()), b"{}",
-        r"values in column logit \(string\) that are no numbers",
-    ),
-    "NaN": (changed(logit=float("nan")), None, b"{}", "1 scores that are missing, NaN"),
-    "no platform": (changed(platform=None), None, b"{}", "1 rows without platform"),
-    "stamp of text": (ROWS, None, b"made by hand", "metadata under wildrf that no run writes"),
-    "stamp of a list": (ROWS, None, b"[1]", "metadata under wildrf that no run writes"),
-    "odd checkpoint": (ROWS, None, b'{"checkpoint": "x"}', "metadata under wildrf that no run"),
-    "odd skipped": (ROWS, None, b'{"skipped": [3]}', "metadata under wildrf that no run writes"),
-    "odd bytes": (ROWS, None, b"\xff\xfe\x00", "metadata under wildrf that no run writes"),
-}  # fmt: skip
+def test_a_platform_too_small_to_have_five_authors_changes_nothing(grouped):
+    groups, source = grouped([*REDDIT, *posts("x/0_real", 2, 1), *posts("x/1_fake", 2, 1)])
+
+    assert len(set(groups)) == 54
+    assert source == "manifest columns group_id, author"
 
 
-@pytest.mark.parametrize("case", MALFORMED)
-def test_a_malformed_score_file_is_one_clear_line(tmp_path, case):
-    rows, other, stamp, words = MALFORMED[case]
-    fields = [pa.field(f.name, f.type) for f in SCORES]
-    if other is not None:
-        fields = [pa.field(*other) if f.name == other[0] else f for f in fields]
-    file = write(tmp_path / "s.parquet", rows, stamp, pa.schema(fields))
+def test_an_image_that_the_manifest_does_not_list_is_its_own_group_and_changes_nothing(grouped):
+    groups, source = grouped(REDDIT, "test/reddit/0_real/more.jpg", "test/reddit/1_fake/more.jpg")
 
-    with pytest.raises(InputError, match=words) as error:
-        read_scores(file)
-
-    assert "\n" not in str(error.value)
+    assert len(set(groups[:-2])) == 50
+    assert groups[-2:] == (None, None)
+    assert "too few" not in source
 
 
-def test_a_manifest_of_others_is_read_as_far_as_it_fits_and_else_refused(tmp_path):
-    rows = [{"path": "a.png", "post_id": 7, "votes": 3.0, "agreement": 1, "note": {"free": 1}}]
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "manifest.parquet")
-    assert read_manifest(tmp_path)["a.png"] == {
-        "path": "a.png", "post_id": "7", "votes": 3, "agreement": 1.0, "note": {"free": 1},
-    }  # fmt: skip
-    assert find_groups(tmp_path, ["a.png"])[0] == ("post_id/:7",)
+def test_fakes_that_stem_from_one_author_are_drawn_image_by_image_and_reals_by_author(grouped):
+    groups, source = grouped([*posts("reddit/0_real", 40, 2), *posts("reddit/1_fake", 1, 80)])
 
-    pq.write_table(
-        pa.Table.from_pylist([{"path": "a.png", "agreement": "most"}]),
-        tmp_path / "manifest.parquet",
-    )
-
-    with pytest.raises(InputError, match=r"column agreement \(string\) that are no numbers"):
-        read_manifest(tmp_path)
+    assert len(set(groups[:80])) == 40
+    assert len(set(groups[80:])) == 80
+    assert source.endswith("too few authors to be groups: reddit fake")
 
 
-def test_a_platform_called_mean_is_not_taken_for_the_mean(tmp_path):
-    rows = [{**row, "sha256": f"x{row['sha256']}", "platform": "x"} for row in ROWS]
-    run = read_scores(write(tmp_path / "s.parquet", [*ROWS, *rows]))
-    worse = run.take(np.arange(len(run)).tolist())
+def test_an_author_of_both_classes_stays_one_group_where_authors_are_many(grouped):
+    mixed = [
+        (f"test/reddit/{leaf}/m{k}.jpg", "m") for leaf in ("0_real", "1_fake") for k in range(9)
+    ]
 
-    parts = compare({"a": run, "b": worse}, draws=100)["comparisons"][0]["parts"]
+    groups, _ = grouped([*REDDIT, *mixed])
 
-    assert list(parts) == ["mean (folder)", "x", "mean"]
+    assert len(set(groups[-18:])) == 1
+
+
+def test_without_a_manifest_each_image_is_its_own_group(tmp_path):
+    assert find_groups(tmp_path, ["test/x/0_real/a.jpg"]) == ((None,), ONE_EACH)

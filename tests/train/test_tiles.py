@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from train.config import Compute, build_detector
-from train.detectors import DETECTORS
+from train.detectors import DETECTORS, REPRESENTATIONS
 from train.detectors.patches import is_pooling, pool_patches
 from train.tiles import patch_map, score_images, strips
 from train.transforms import Preprocessing, normalise, to_batch
@@ -54,6 +54,24 @@ def test_a_map_of_tiles_is_rectangular_and_that_of_the_whole_image(name, represe
     assert tiled.shape == tuple(whole.shape)
     assert tiled.shape[0] != tiled.shape[1]
     np.testing.assert_allclose(tiled, whole.numpy(), atol=1e-5, rtol=1e-5)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    height=st.integers(5, 90), width=st.integers(5, 90), tile=st.sampled_from([2, 8, 16, 24, 50]),
+    representation=st.sampled_from(REPRESENTATIONS),
+)  # fmt: skip
+def test_so_it_is_whatever_the_size_the_tile_and_the_representation(
+    height, width, tile, representation
+):
+    detector, spec, prep = detector_of("tiny-ladeda", representation)
+    pixels = noise(height, width)
+
+    tiled = patch_map(detector, spec, pixels, prep, CPU, tile=tile)
+    with torch.no_grad():
+        whole = detector.patch_logits(normalise(to_batch(pixels[None]), prep, CPU.device))[0]
+
+    np.testing.assert_allclose(tiled, whole.numpy(), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max", "top10"])

@@ -145,7 +145,7 @@ def test_a_finished_run_can_be_extended(picture_set, recipe, tmp_path, finished)
 def test_the_folder_of_another_run_is_refused(picture_set, recipe, tmp_path):
     train_detector(picture_set, tmp_path, dataclasses.replace(recipe, epochs=1))
 
-    with pytest.raises(InputError, match=r"holds another run.*choose another --out"):
+    with pytest.raises(InputError, match=r"holds another run.*name another folder, or remove"):
         train_detector(picture_set, tmp_path, dataclasses.replace(recipe, learning_rate=1e-3))
 
 
@@ -546,6 +546,27 @@ def test_minutes_that_end_before_the_first_step_make_no_checkpoint(picture_set, 
         train_detector(picture_set, tmp_path, timed)
 
     assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_an_epoch_that_ended_before_its_first_step_has_no_loss(picture_set, recipe, tmp_path):
+    once = dataclasses.replace(recipe, epochs=1)
+    train_detector(picture_set, tmp_path, once)
+    before = weights(tmp_path)
+    speed = json.loads((tmp_path / "metrics.json").read_text())["images_per_s"]
+    seen = []
+
+    over = dataclasses.replace(recipe, max_minutes=1e-9)
+    result = train_detector(picture_set, tmp_path, over, on_epoch=seen.append)
+
+    last = json.loads((tmp_path / "curve.jsonl").read_text().splitlines()[-1])
+    with (tmp_path / "curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert (last["epoch"], last["partial"], last["loss"]) == (2, True, None)
+    assert float(rows[0]["loss"]) > 0
+    assert rows[1]["loss"] == ""
+    assert seen[-1].loss is None
+    assert result.images_per_s == speed
+    assert same(weights(tmp_path), before)
 
 
 def test_a_mixed_set_is_recorded_root_by_root(picture_set, odd_set, recipe, tmp_path):

@@ -101,7 +101,8 @@ def run_cases(checkpoint: Path, table: Path, out: Path | None = None) -> dict[st
     Returns:
         {table, checkpoint (SHA-256), n, right, wrong, unreadable, previous (path or None),
         changed: [{path, before, now, expected}], cases: [{path, expected, note, verdict, right, score,
-        logit} or {path, expected, note, verdict: None, right: False, error}]}.
+        logit, threshold} or {path, expected, note, verdict: None, right: False, error}]}. The threshold is
+        that of the calibration beside the checkpoint, as in `wildrf predict`; without one it is 0.
 
     Raises:
         InputError: if the table or the checkpoint cannot be used.
@@ -130,8 +131,8 @@ def _judged(case: Case, row: dict[str, Any]) -> dict[str, Any]:
     found = {"path": case.name, "expected": case.expected, "note": case.note}
     if "error" in row:
         return {**found, "verdict": None, "right": False, "error": row["error"]}
-    verdict = "fake" if row["logit"] > 0 else "real"
-    scores = {"logit": row["logit"], "score": row["score"]}
+    verdict = row.get("verdict") or ("fake" if row["logit"] > 0 else "real")
+    scores = {"logit": row["logit"], "score": row["score"], "threshold": row.get("threshold", 0.0)}
     return {**found, **scores, "verdict": verdict, "right": verdict == case.expected}
 
 

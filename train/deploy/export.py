@@ -8,7 +8,7 @@
 Everything between is inside: resize (`train.deploy.graph`), scaling, normalisation, representation, the
 folded network and the pool. Decoding is not: whoever calls it decodes to RGB and turns it upright. The file
 names its checkpoint, preprocessing, versions and licence, and is written only after ONNX Runtime gave the
-logits of the unfolded detector, in float64 in torch, on pictures of many shapes.
+logits of the unfolded detector, in float64 in torch, on pictures of many shapes, as well as float32 can.
 """
 
 import json
@@ -42,6 +42,9 @@ PATCHES = "patch_logits"
 TOLERANCE = 1e-5
 """How far a logit may be from torch's in float64, as a part of 1 + the logit (`difference`)."""
 
+MOST = 1e-4
+"""How far it may be where torch's own float32 is further away than TOLERANCE."""
+
 SHAPES = ((256, 256), (480, 640), (640, 427), (60, 90), (33, 300), (700, 90), (97, 1))
 """Heights and widths the file is checked on: as they are, wide, tall, enlarged, and odd."""
 
@@ -56,7 +59,10 @@ LICENCE = {
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written, and how close it is: the largest difference of a logit, and on how many pictures."""
+    """What was written, and how close it is: the largest difference of a logit, and on how many pictures.
+
+    `torch_difference` is that of torch's own float32, of which the tolerance takes account.
+    """
 
     path: Path
     sha256: str
@@ -65,6 +71,7 @@ class Exported:
     checkpoint_sha256: str
     preprocessing_digest: str
     largest_difference: float
+    torch_difference: float
     pictures: int
     tolerance: float
 
@@ -74,7 +81,7 @@ class Exported:
 
 
 def export_onnx(
-    checkpoint: Path, out: Path, *, patch_map: bool = False, tolerance: float = TOLERANCE
+    checkpoint: Path, out: Path, *, patch_map: bool = False, tolerance: float | None = None
 ) -> Exported:
     """Write the detector at `checkpoint` to the ONNX file `out`.
 
@@ -82,7 +89,7 @@ def export_onnx(
         checkpoint: ours, or a published state dict.
         out: replaced if it is there, and only by a file that was checked.
         patch_map: whether it also gives the logit of every patch.
-        tolerance: of the check, as a part of 1 + the logit.
+        tolerance: of the check, as a part of 1 + the logit; by default that of `allowed`.
 
     Raises:
         CheckpointError: if the checkpoint cannot be used, or its preprocessing not put into ONNX.
@@ -95,26 +102,61 @@ def export_onnx(
         raise InputError(f"{out} is a folder; expected a file name such as detector.onnx")
     loaded = load_detector(checkpoint)
     model = to_model(loaded, patch_map=patch_map)
-    differences = check(loaded, model.SerializeToString(), out.name)
-    largest = max(differences)
-    if not largest <= tolerance:
-        raise GateError(
-            f"the logits of {out.name} differ from torch's by up to {largest:.2g}; expected at most "
-            f"{tolerance:g}; nothing was written"
-        )
-    checked = {"largest_difference": largest, "pictures": len(differences), "tolerance": tolerance}
+    found = check(loaded, model.SerializeToString(), out.name)
+    checked = require_close(found, allowed(found, tolerance), out.name)
     _state(model, {"wildrf.checked": json.dumps(checked)})
     write_atomically(out, model.SerializeToString(deterministic=True))
+    return _exported(out, loaded, checked)
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """How far logits are from those in float64 (`difference`), by picture: the file's, and torch's own."""
+
+    file: tuple[float, ...]
+    torch: tuple[float, ...]
+
+
+def allowed(found: Differences, tolerance: float | None) -> float:
+    """The tolerance that was asked for; by default what float32 can give.
+
+    That is TOLERANCE, and what torch's own float32 is off by where that is more, up to MOST: in a detector
+    that was hardly trained, rounding grows from layer to layer. LaDeDa9 after 6 steps at 32 pixels is off
+    by 2e-5 to 4e-5 in torch, and by half of that in ONNX Runtime.
+    """
+    return min(max(TOLERANCE, *found.torch), MOST) if tolerance is None else tolerance
+
+
+def require_close(found: Differences, tolerance: float, name: str) -> dict[str, Any]:
+    """{largest_difference, torch_difference, pictures, tolerance} of a file that is close enough.
+
+    Raises:
+        GateError: if a difference is over the tolerance, or no number.
+    """
+    largest, own = (float(np.max(part)) for part in (found.file, found.torch))  # max() loses a NaN
+    if not largest <= tolerance:
+        raise GateError(
+            f"the logits of {name} differ from torch's in float64 by up to {largest:.2g} (torch's own in "
+            f"float32 by {own:.2g}); expected at most {tolerance:g}; nothing was written"
+        )
+    return {
+        "largest_difference": largest,
+        "torch_difference": own,
+        "pictures": len(found.file),
+        "tolerance": tolerance,
+    }
+
+
+def _exported(out: Path, loaded: LoadedDetector, checked: dict[str, Any]) -> Exported:
+    """What lies at `out` now."""
     return Exported(
-        out,
-        load_onnx(out).digest,
-        out.stat().st_size,
-        loaded.spec.name,
-        loaded.digest,
-        loaded.preprocessing.digest,
-        largest,
-        len(differences),
-        tolerance,
+        path=out,
+        sha256=load_onnx(out).digest,
+        bytes=out.stat().st_size,
+        detector=loaded.spec.name,
+        checkpoint_sha256=loaded.digest,
+        preprocessing_digest=loaded.preprocessing.digest,
+        **checked,
     )
 
 
@@ -238,19 +280,20 @@ def _quiet_exporter() -> Iterator[None]:
         log.setLevel(level)
 
 
-def check(loaded: LoadedDetector, content: bytes, name: str) -> list[float]:
-    """How far the file's logit is from torch's on a picture of each of SHAPES (`difference`)."""
+@torch.inference_mode()
+def check(loaded: LoadedDetector, content: bytes, name: str) -> Differences:
+    """How far the file's logits, and torch's in float32, are from torch's in float64 on `pictures`."""
     session = open_session(content, name)
     meta = session.get_modelmeta().custom_metadata_map
     exported = OnnxDetector(session, "", meta, name)
-    found = []
+    file, own = [], []
     for picture in pictures():
         pixels = np.array(to_pixels(Image.fromarray(picture), loaded.preprocessing)[None])
         normalised = normalise(to_batch(pixels), loaded.preprocessing, torch.device("cpu"))
-        (want,) = exact_logits(loaded.model, normalised)
-        (got,) = exported([picture])
-        found.append(difference(got, float(want)))
-    return found
+        want = float(exact_logits(loaded.model, normalised))
+        file.append(difference(exported([picture])[0], want))
+        own.append(difference(float(loaded.model(normalised)), want))
+    return Differences(tuple(file), tuple(own))
 
 
 def pictures() -> Iterator[NDArray[np.uint8]]:

@@ -1,7 +1,7 @@
 """Does the deployed detector give the scores of training? Paths side by side, step by step.
 
     training   decode, as the loader does; batches as validation makes them; the detector as it was trained
-    predict    `train.predict`: threads, compiled or folded network
+    predict    `train.predict` on the device it would take: threads, compiled or folded network, or a GPU
     onnx       the exported file, fed the whole picture: resize and all inside it
 
 Where a logit is off by more than the tolerance, the first step whose outcome differs is named: decode (8-bit
@@ -36,7 +36,8 @@ TOLERANCES = {"tiny-ladeda": 2e-5}
 DEFAULT_TOLERANCE = 1e-4
 """How far apart two float32 logits may be, as a part of 1 + the logit; each rounds for itself.
 
-Tiny-LaDeDa was seen to come to 1.1e-5 on photographs; 50 layers round more than 4.
+Tiny-LaDeDa was seen to come to 1.1e-5 on photographs; 50 layers round more than 4. A GPU adds up in
+another order, so that on one this holds for every detector.
 """
 
 NORMALISED_TOLERANCE = 1e-6
@@ -57,21 +58,36 @@ class Stages:
 class Row:
     """One file on one path, against the training path.
 
-    `difference` is a part of 1 + the training path's logit; `step` names where it comes from, None
-    within the tolerance.
+    `device` is where the path ran; the training path ran on the CPU. `difference` is a part of 1 + the
+    training path's logit; `step` names where it comes from, None within the tolerance.
     """
 
     path: str
     route: str
+    device: str
     training: float
     logit: float
     difference: float
+    tolerance: float
     step: str | None
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """A path after training: where it ran, what it made of each picture, and how far off it may be."""
+
+    name: str
+    device: str
+    stages: Sequence[Stages]
+    tolerance: float
+
+
+@dataclass(frozen=True, slots=True)
 class Parity:
-    """The outcome: rows, the largest difference by path, and files that were left out with the reason."""
+    """The outcome: rows, the largest difference by path, and files that were left out with the reason.
+
+    `tolerance` is the widest of the rows'.
+    """
 
     rows: tuple[Row, ...]
     skipped: tuple[tuple[str, str], ...]
@@ -97,36 +113,71 @@ def parity(
     onnx: Path | None = None,
     files: int = FILES,
     tolerance: float | None = None,
+    device: str = "auto",
 ) -> Parity:
     """Compare the paths on `files` of the images at `paths`, spread over all of them.
 
+    `device` is where the predict path runs, by default where `train.predict` would.
+
     Raises:
         CheckpointError: if a detector cannot be used, or the ONNX file is not of this checkpoint.
-        InputError: if there is no image that decodes.
+        InputError: if there is no image that decodes, or the device is not there.
     """
     loaded = load_detector(checkpoint)
-    allowed = tolerance or TOLERANCES.get(loaded.spec.name, DEFAULT_TOLERANCE)
+    compute = choose_compute(device, "float32", loaded.spec)
     exported = _Exported(onnx, loaded) if onnx else None
+    readable, skipped = _choose(paths, files, loaded.preprocessing)
+    wanted = training_path(loaded, readable)  # on the CPU, so before the model may leave it
+    predicted = predict_path(loaded, readable, compute)
+    routes = [_route("predict", predicted, compute.device, loaded, tolerance)]
+    if exported is not None:
+        stages = [exported(path) for path in readable]
+        routes.append(_route("onnx", stages, torch.device("cpu"), loaded, tolerance))
+    rows = [
+        _row(path, wanted[k], route, route.stages[k])
+        for k, path in enumerate(readable)
+        for route in routes
+    ]
+    return judge(rows, skipped)
+
+
+def judge(rows: Sequence[Row], skipped: Sequence[tuple[str, str]] = ()) -> Parity:
+    """Whether all `rows` are within their tolerance; a logit that is no number is not."""
+    largest = {
+        route: float(np.max([row.difference for row in rows if row.route == route]))
+        for route in dict.fromkeys(row.route for row in rows)
+    }
+    widest = max(row.tolerance for row in rows)
+    same = all(row.difference <= row.tolerance for row in rows)
+    return Parity(tuple(rows), tuple(skipped), largest, widest, same)
+
+
+def _route(
+    name: str,
+    stages: Sequence[Stages],
+    device: torch.device,
+    loaded: LoadedDetector,
+    tolerance: float | None,
+) -> Route:
+    """A path with the tolerance that was asked for, or that of its detector and device."""
+    if tolerance is None:
+        usual = TOLERANCES if device.type == "cpu" else {}
+        tolerance = usual.get(loaded.spec.name, DEFAULT_TOLERANCE)
+    return Route(name, str(device), stages, tolerance)
+
+
+def _choose(
+    paths: Sequence[Path], files: int, preprocessing: Preprocessing
+) -> tuple[list[Path], list[tuple[str, str]]]:
+    """The files to compare, and those left out of them."""
     chosen = spread_over([file for path in paths for file in expand(path)], files)
-    readable, skipped = _readable(chosen, loaded.preprocessing)
+    readable, skipped = _readable(chosen, preprocessing)
     if not readable:
         raise InputError(
             f"none of {len(chosen)} files decodes ({skipped[0][1] if skipped else 'none given'}); "
             "expected images; name others"
         )
-    rows: list[Row] = []
-    for path, wanted, deployed in zip(
-        readable, training_path(loaded, readable), predict_path(loaded, readable), strict=True
-    ):
-        rows.append(_row(path, "predict", wanted, deployed, allowed))
-        if exported is not None:
-            rows.append(_row(path, "onnx", wanted, exported(path), allowed))
-    largest = {
-        route: max(row.difference for row in rows if row.route == route)
-        for route in dict.fromkeys(row.route for row in rows)
-    }
-    same = all(value <= allowed for value in largest.values())
-    return Parity(tuple(rows), tuple(skipped), largest, allowed, same)
+    return readable, skipped
 
 
 def spread_over(files: Sequence[Path], count: int) -> list[Path]:
@@ -174,9 +225,8 @@ def training_path(loaded: LoadedDetector, paths: Sequence[Path]) -> list[Stages]
     ]
 
 
-def predict_path(loaded: LoadedDetector, paths: Sequence[Path]) -> list[Stages]:
-    """What `wildrf predict` computes on the CPU; its network takes 8-bit pixels, so that is what it shows."""
-    compute = choose_compute("cpu", "float32", loaded.spec)
+def predict_path(loaded: LoadedDetector, paths: Sequence[Path], compute: Compute) -> list[Stages]:
+    """What `wildrf predict` computes; its network takes 8-bit pixels, so that is what it shows."""
     stages = []
     for row in score_files(loaded, paths, compute=compute):
         with quiet_decoder():
@@ -234,10 +284,13 @@ def require_same(
         )
 
 
-def _row(path: Path, route: str, training: Stages, deployed: Stages, tolerance: float) -> Row:
+def _row(path: Path, training: Stages, route: Route, deployed: Stages) -> Row:
     off = difference(deployed.logit, training.logit)
-    step = None if off <= tolerance else first_difference(training, deployed)
-    return Row(str(path), route, training.logit, deployed.logit, off, step)
+    step = None if off <= route.tolerance else first_difference(training, deployed)
+    return Row(
+        str(path), route.name, route.device, training.logit, deployed.logit, off, route.tolerance,
+        step,
+    )  # fmt: skip
 
 
 def first_difference(training: Stages, deployed: Stages) -> str:
@@ -253,7 +306,8 @@ def _differ(one: NDArray[Any], other: NDArray[Any]) -> bool:
     if one.shape != other.shape:
         return True
     allowed = NORMALISED_TOLERANCE if one.dtype.kind == "f" else 0
-    return bool(np.abs(one.astype(np.float64) - other.astype(np.float64)).max() > allowed)
+    off = np.abs(one.astype(np.float64) - other.astype(np.float64)).max()
+    return not off <= allowed  # so that a value that is no number differs
 
 
 def split_onnx(paths: Sequence[Path]) -> tuple[Path | None, list[Path]]:

@@ -18,8 +18,8 @@ from train.config import Compute
 from train.deploy.fold import fold
 from train.detectors import DetectorSpec, PatchDetector
 from train.detectors.representation import KERNELS
-from train.detectors.tiny import TinyLaDeDa
-from train.tiles import score_images
+from train.detectors.tiny import SPEC, TinyLaDeDa
+from train.tiles import TILE, in_tiles, score_images
 from train.transforms import Preprocessing, normalise, to_batch
 
 Pixels = NDArray[np.uint8]
@@ -110,7 +110,12 @@ class TinyScorer:
         return [float(pool(self.patch_logits(one).astype(np.float64))) for one in images]
 
     def patch_logits(self, pixels: Pixels) -> NDArray[np.float32]:
-        """The logit of every patch, (h, w), of one picture (H, W, 3)."""
+        """The logit of every patch, (h, w), of one picture (H, W, 3); a large one goes in tiles."""
+        if pixels.shape[0] * pixels.shape[1] <= TILE * TILE:
+            return self._logits_of(pixels)
+        return in_tiles(pixels, SPEC, self._logits_of)
+
+    def _logits_of(self, pixels: Pixels) -> NDArray[np.float32]:
         height, width = pixels.shape[:2]
         padded, image = self._room(height, width)
         self._kernels.to_planes(np.ascontiguousarray(pixels), self._levels, padded)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.checkpoint import LoadedDetector
-from train.stress.metrics_of import compare, row
+from train.stress.metrics_of import row
 from train.stress.plan import NATIVE, Condition, Plan, Scores
 
 
@@ -31,7 +31,6 @@ def _row(
         del told[key]
     return {
         **told,
-        **compare(scores.resamples(), logits, scores.logits[NATIVE]),
         "detector": loaded.spec.name,
         "patch_px": loaded.spec.receptive_field,
         "representation": loaded.preprocessing.representation,

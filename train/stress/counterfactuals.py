@@ -17,7 +17,8 @@ Sources: https://arxiv.org/abs/2403.17608 (format and size in GenImage), table 4
 https://arxiv.org/abs/2406.09398, and score shift per class, https://arxiv.org/abs/2605.31153.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +28,9 @@ from PIL import Image
 
 from schemas.labels import Label
 from train.stress.coding import save_like
-from train.stress.metrics_of import compare, composed, row
+from train.stress.metrics_of import composed, row
 from train.stress.plan import NATIVE, Condition, Facts, Picture, Plan, Scores, StressTest, rng_of
-from train.stress.resampling import Resamples, auc, class_mean, with_interval
+from train.stress.resampling import Mean, Resamples, Told, amount
 from train.stress.tone import with_chroma, with_tone
 
 Floats = NDArray[np.float64]
@@ -48,6 +49,9 @@ TOGETHER = "all"
 
 MAX_P = 0.01
 """Classes whose difference in a factor is reached by more of the shuffled labels than this are alike."""
+
+APART = 0.9
+"""Difference from which classes share next to no value; where shuffled ones do neither, it tells nothing."""
 
 SHUFFLES = 500
 
@@ -98,9 +102,14 @@ def _bin(value: float, width: float) -> int:
     return int(value // width)
 
 
+def _size_bin(facts: Facts) -> int:
+    """Quarter octaves of the long side: nearly every picture of a set may have a size of its own."""
+    return _bin(math.log2(max(facts.size)), 0.25)
+
+
 FACTORS: tuple[Factor, ...] = (
     Factor("coding", "saved", "reads the file format", lambda f: f.coding, _saved),
-    Factor("size", "sized", "reads the picture size", lambda f: max(f.size), _sized),
+    Factor("size", "sized", "reads the picture size", _size_bin, _sized),
     Factor(
         "tone", "lit", "reads brightness and contrast",
         lambda f: (_bin(f.tone.brightness, 64), _bin(f.tone.contrast, 32)), _lit,
@@ -110,7 +119,7 @@ FACTORS: tuple[Factor, ...] = (
     ),
     Factor(
         TOGETHER, "saved, sized, lit and coloured", "goes by format, size, light and colour taken together",
-        lambda f: (f.coding, max(f.size), _bin(f.tone.brightness, 64)), _all,
+        lambda f: (f.coding, _size_bin(f), _bin(f.tone.brightness, 64)), _all,
     ),
 )  # fmt: skip
 
@@ -149,7 +158,7 @@ def measure(scores: Scores) -> dict[str, Any]:
         "rows": [native],
         "factors": factors,
         "exposed": bool(exposed),
-        "verdict": " ".join(_sentences(factors, native)),
+        "verdict": " ".join(sentences(factors, native)),
     }
 
 
@@ -161,27 +170,21 @@ def judge(scores: Scores, factor: Factor) -> dict[str, Any]:
     exchanged} of the AUC from own (97.5 % intervals), gap_explained (share of the distance between the
     class means that giving reals the fakes' factor closes), outcome, verdict.
     """
-    fake, real = _key(factor, Label.FAKE), _key(factor, Label.REAL)
-    arms = {
-        f"each {factor.what} as its own class": composed(scores, real, fake),
-        f"all {factor.what} as the fakes": scores.logits[fake],
-        f"all {factor.what} as the reals": scores.logits[real],
-        "exchanged": composed(scores, fake, real),
-    }
+    arms = _arms(scores, factor)
     own, *others = arms.values()
     draws = scores.resamples()
-    base = draws.values(auc, own)
     drops = {
-        name: with_interval(base - draws.values(auc, arm), confidence=SPLIT_ALPHA)
+        name: draws.drop(own, arm, SPLIT_ALPHA)
         for name, arm in zip(("as_fake", "as_real", "exchanged"), others, strict=True)
     }
     difference, chance = class_difference(scores.images, factor, scores.plan.seed)
-    outcome = decide(with_interval(base), drops, differs=chance <= MAX_P)
+    differs = None if chance > MAX_P and difference >= APART else chance <= MAX_P
+    outcome = decide(draws.auc(own), drops, differs=differs)
     return {
         "name": factor.name,
         "difference": difference,
         "difference_p": chance,
-        "rows": [row(scores, name, arm) | compare(draws, arm, own) for name, arm in arms.items()],
+        "rows": [row(scores, name, arm, reference=own) for name, arm in arms.items()],
         "drops": drops,
         "gap_explained": _gap_explained(draws, own, others[0]),
         "outcome": outcome,
@@ -189,13 +192,27 @@ def judge(scores: Scores, factor: Factor) -> dict[str, Any]:
     }
 
 
+def _arms(scores: Scores, factor: Factor) -> dict[str, Floats]:
+    """The placebo, all as the fakes, all as the reals, and exchanged: logits (N,) by name."""
+    fake, real = _key(factor, Label.FAKE), _key(factor, Label.REAL)
+    return {
+        f"each {factor.what} as its own class": composed(scores, real, fake),
+        f"all {factor.what} as the fakes": scores.logits[fake],
+        f"all {factor.what} as the reals": scores.logits[real],
+        "exchanged": composed(scores, fake, real),
+    }
+
+
 def _gap_explained(draws: Resamples, own: Floats, as_fake: Floats) -> dict[str, float] | None:
     """None where the class means do not differ for sure."""
-    gap = draws.values(class_mean(own, Label.FAKE), own)
-    gap -= draws.values(class_mean(own, Label.REAL), own)
-    if gap.min() <= 0:
+    reals = draws.rows_of(Label.REAL)
+    real, fake = draws.mean(own, reals), draws.mean(own, draws.rows_of(Label.FAKE))
+    gap, gaps = fake.value - real.value, fake.draws - real.draws
+    if gap <= 0 or np.nanmin(gaps) <= 0:
         return None
-    return with_interval(draws.values(class_mean(as_fake - own, Label.REAL), own) / gap)
+    moved = draws.mean(as_fake - own, reals)
+    groups = min(real.groups, fake.groups)
+    return amount(Mean(moved.value / gap, moved.draws / gaps, groups))
 
 
 WORDS = {
@@ -203,24 +220,27 @@ WORDS = {
     "alike": "cannot be seen here: the classes are alike in it",
     "fragile": "loses what it goes by when fakes are treated like reals: it reads it, or is fragile",
     "unclear": "may depend on it: too few images to tell",
-    "no skill": "does not tell the classes apart here, so nothing can be explained",
+    "no skill": "does not tell the classes apart here beyond chance, so nothing can be explained",
 }
 
 
-def decide(own: dict[str, float], drops: dict[str, dict[str, float]], *, differs: bool) -> str:
+def decide(own: Told, drops: Mapping[str, Told], *, differs: bool | None) -> str:
     """The outcome: reads, fragile, alike, holds, unclear or no skill.
 
     Args:
-        own: {value, low, high} of the AUC under the placebo.
+        own: of the AUC under the placebo.
         drops: of the drop of the AUC from there, as_fake, as_real and exchanged.
-        differs: whether the classes differ in the factor beyond chance; else it is no shortcut.
+        differs: whether the classes differ in the factor beyond chance, else it is no shortcut; None if
+            that cannot be told.
     """
     if own["low"] <= 0.5:
         return "no skill"
-    if not differs:
-        return "alike"
     if drops["exchanged"]["low"] > MIN_DROP:
+        if not differs:
+            return "unclear"
         return "reads" if drops["as_fake"]["low"] > 0 else "fragile"
+    if differs is False:
+        return "alike"
     return "unclear" if drops["exchanged"]["high"] > 2 * MIN_DROP else "holds"
 
 
@@ -228,14 +248,19 @@ def class_difference(images: Sequence[Facts], factor: Factor, seed: int = 0) -> 
     """How unlike the classes are in a factor, and how likely chance makes them so.
 
     The first is the total variation between the factor's distributions among reals and fakes, 0 to 1;
-    the second the share of shuffled labels under which it is no smaller.
+    the second the share of shuffled labels under which it is no smaller. The images of a group keep one
+    label in a shuffle: copies of one picture are one draw.
     """
     codes: dict[Hashable, int] = {}
     values = np.array([codes.setdefault(factor.value(f), len(codes)) for f in images])
     fake = np.array([f.label is Label.FAKE for f in images])
+    units: dict[tuple[Hashable, Label], int] = {}
+    named = [(k if f.group is None else f.group, f.label) for k, f in enumerate(images)]
+    unit = np.array([units.setdefault(name, len(units)) for name in named])
+    of_unit = np.array([label is Label.FAKE for _, label in units])
     rng = np.random.default_rng(seed)
     own = _variation(values, fake)
-    shuffled = [_variation(values, rng.permutation(fake)) for _ in range(SHUFFLES)]
+    shuffled = [_variation(values, rng.permutation(of_unit)[unit]) for _ in range(SHUFFLES)]
     return own, (1 + sum(v >= own - 1e-12 for v in shuffled)) / (1 + SHUFFLES)
 
 
@@ -247,24 +272,55 @@ def _variation(values: NDArray[np.int64], fake: NDArray[np.bool_]) -> float:
     return float(np.abs(shares[0] - shares[1]).sum() / 2)
 
 
-def _sentences(factors: list[dict[str, Any]], native: dict[str, Any]) -> list[str]:
-    """The verdict in words: what it was caught reading, or that it was not."""
-    caught = [found for found in factors if found["outcome"] == "reads"]
-    if caught:  # taken together they say no more than the one that was caught
-        alone = [found for found in caught if found["name"] != TOGETHER]
-        return [_caught(found) for found in alone or caught]
-    if all(found["outcome"] == "no skill" for found in factors):
+def sentences(factors: list[dict[str, Any]], native: dict[str, Any]) -> list[str]:
+    """The verdict in words: what it was caught reading, what is open, or that it was not accused."""
+    of = {outcome: [f for f in factors if f["outcome"] == outcome] for outcome in ("reads", *WORDS)}
+    if of["reads"]:  # taken together they say no more than the one that was caught
+        alone = [found for found in of["reads"] if found["name"] != TOGETHER]
+        return [_caught(found) for found in alone or of["reads"]]
+    if len(of["no skill"]) == len(factors):
         return [f"This detector {WORDS['no skill']} (AUC {_told(native['auc'])})."]
-    weak = [found for found in factors if found["outcome"] == "fragile"]
-    if weak:
-        names = ", ".join(found["name"].replace(TOGETHER, "all factors") for found in weak)
-        return [
-            f"Not proven: fakes that are given what reals have ({names}) are found less often, which "
-            "a reader of it would show, and a fragile detector too."
-        ]
-    return [
-        "Not accused: exchanging coding, size, light and colour between the classes changes little."
-    ]
+    doubts = [OPEN[outcome](found) for outcome, found in of.items() if outcome in OPEN and found]
+    if doubts:
+        return [f"Not proven: {'; '.join(doubts)}."]
+    kept = [f"exchanging {_names(of['holds'])} between the classes changes little"]
+    alike = [f"the classes are alike in {_names(of['alike'])}"]
+    told = kept * bool(of["holds"]) + alike * bool(of["alike"])
+    return [f"Not accused: {', and '.join(told)}."]
+
+
+def _names(factors: list[dict[str, Any]]) -> str:
+    return ", ".join(found["name"].replace(TOGETHER, "all at once") for found in factors)
+
+
+def _fragile(factors: list[dict[str, Any]]) -> str:
+    return (
+        f"fakes that are given what reals have ({_names(factors)}) are found less often, which a reader "
+        "of it would show, and a fragile detector too"
+    )
+
+
+def _unclear(factors: list[dict[str, Any]]) -> str:
+    most = max(found["drops"]["exchanged"]["high"] for found in factors)
+    return (
+        f"exchanging {_names(factors)} between the classes may cost up to {most:.2f} of the AUC, "
+        "and these images are too few to tell"
+    )
+
+
+def _blind(factors: list[dict[str, Any]]) -> str:
+    return (
+        f"with {_names(factors)} drawn at random within each class it does not tell the classes apart "
+        "beyond chance"
+    )
+
+
+OPEN: dict[str, Callable[[list[dict[str, Any]]], str]] = {
+    "fragile": _fragile,
+    "unclear": _unclear,
+    "no skill": _blind,
+}
+"""Outcomes that leave a question open, and how it is told for the factors that have one."""
 
 
 def _caught(found: dict[str, Any]) -> str:
@@ -275,7 +331,7 @@ def _caught(found: dict[str, Any]) -> str:
     )
 
 
-def _told(figure: dict[str, float]) -> str:
+def _told(figure: Told) -> str:
     return f"{figure['value']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
 
 

@@ -38,15 +38,16 @@ def measure(scores: Scores) -> dict[str, Any]:
 
 
 def cost(name: str, loaded: LoadedDetector) -> dict[str, Any]:
-    """{name, detector, size, macs, parameters, seconds: {n, value, low, high}, cores, machine}.
+    """{name, detector, size, macs, parameters, seconds: {n, value, p05, p95}, cores, machine}.
 
-    `seconds` is the median over n runs, low and high the 5th and 95th percentile.
+    `seconds` is the median over n runs, with the 5th and 95th percentile of single runs: how much they vary,
+    not how far the median is off. They are also told as low and high, for readers of older files.
     """
     side = loaded.preprocessing.size
     with on_one_core(loaded.model) as model:
         fed = torch.zeros(1, 3, side, side).contiguous(memory_format=torch.channels_last)
         macs, times = count_macs(model, fed), _timed(model, fed)
-    low, middle, high = np.quantile(times, [0.05, 0.5, 0.95])
+    low, middle, high = (float(q) for q in np.quantile(times, [0.05, 0.5, 0.95]))
     return {
         "name": name,
         "detector": loaded.spec.name,
@@ -54,7 +55,7 @@ def cost(name: str, loaded: LoadedDetector) -> dict[str, Any]:
         "macs": macs,
         "parameters": sum(p.numel() for p in model.parameters()),
         "seconds": {
-            "n": len(times), "value": float(middle), "low": float(low), "high": float(high),
+            "n": len(times), "value": middle, "p05": low, "p95": high, "low": low, "high": high,
         },
         "cores": 1,
         "machine": platform.processor() or platform.machine(),

@@ -6,6 +6,7 @@ the phase of the grid; the rest of the spread is the pictures' own. Where the ch
 pictures, blocks no longer are 8 pixels and the phase is blurred: `phase_seen` says.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from schemas.labels import Label
+from train.metrics import roc_auc
 from train.stress.metrics_of import row
 from train.stress.plan import Condition, Picture, Plan, Scores, StressTest
-from train.stress.resampling import all_mean, class_mean, with_interval
+from train.stress.resampling import Resamples, amount, share
+from train.tiles import TILE
 
 BLOCK = 8
 
@@ -51,40 +54,66 @@ def offset_condition(dx: int, dy: int, side: int | None = None) -> Condition:
 
 
 def conditions(plan: Plan) -> list[Condition]:
-    """All 64."""
-    side = plan.preprocessing.size if plan.preprocessing.fit == "native" else None
+    """All 64; of a picture that is fed whole, the centre: 64 copies of all of it would fill the memory."""
+    sides = {"native": plan.preprocessing.size, "whole": max(TILE, plan.preprocessing.size)}
+    side = sides.get(plan.preprocessing.fit)
     return [offset_condition(dx, dy, side) for dx, dy in OFFSETS]
 
 
 def measure(scores: Scores) -> dict[str, Any]:
-    """{n, spread, sd, flip_rate, phase, map_real, map_fake, best, worst, phase_seen, rows}.
+    """{n, spread, sd, flip_rate, phase, map_real, map_fake, best, worst, phase_seen}.
 
     `spread` is the mean over pictures of largest minus smallest logit, `phase` the share of the
     variance within pictures that the offset explains (chance: 1 / n per class), and the maps are
-    mean deviations from each picture's own mean, [dy][dx], in logits.
+    mean deviations from each picture's own mean, [dy][dx], in logits. Where a class is missing among
+    the pictures that are moved, there is only {n, figure, words}.
     """
-    every = np.stack([scores.logits[offset_condition(dx, dy).key] for dx, dy in OFFSETS], axis=1)
+    at = {
+        f"{dx}, {dy}": scores.logits.get(offset_condition(dx, dy).key, _none(scores))
+        for dx, dy in OFFSETS
+    }
+    every = np.stack(list(at.values()), axis=1)
     where = np.array(np.isfinite(every).all(axis=1))
-    every, draws = every[where], scores.resamples(where)
-    spread, fake_in = np.ptp(every, axis=1), np.mean(every > 0, axis=1)
-    flipped = np.array((fake_in > 0) & (fake_in < 1), dtype=np.float64)
     labels = scores.labels[where]
-    at = [row(scores, f"{dx}, {dy}", scores.logits[offset_condition(dx, dy).key])
-          for dx, dy in OFFSETS]  # fmt: skip
-    ranked = sorted(at, key=lambda one: one["auc"]["value"])
+    if len(np.unique(labels)) < len(Label):
+        words = f"not measured: one class is missing among the first {MAX_IMAGES} pictures"
+        return {"n": int(where.sum()), "figure": "words", "words": words}
     return {
         "n": int(where.sum()),
-        "spread": with_interval(draws.values(all_mean(spread), spread)),
-        "spread_real": with_interval(draws.values(class_mean(spread, Label.REAL), spread)),
-        "spread_fake": with_interval(draws.values(class_mean(spread, Label.FAKE), spread)),
-        "sd": with_interval(draws.values(all_mean(every.std(axis=1)), spread)),
-        "flip_rate": with_interval(draws.values(all_mean(flipped), spread)),
-        "phase": {label.name.lower(): phase_share(every[labels == label]) for label in Label},
-        "map_real": phase_map(every[labels == Label.REAL]),
-        "map_fake": phase_map(every[labels == Label.FAKE]),
-        "best": ranked[-1],
-        "worst": ranked[0],
+        **_spreads(scores.resamples(where), every[where]),
+        "phase": {
+            label.name.lower(): phase_share(every[where][labels == label]) for label in Label
+        },
+        "map_real": phase_map(every[where][labels == Label.REAL]),
+        "map_fake": phase_map(every[where][labels == Label.FAKE]),
+        **_extremes(scores, at, where),
         "phase_seen": _phase_seen(scores),
+    }
+
+
+def _none(scores: Scores) -> Floats:
+    return np.full(len(scores.images), np.nan)
+
+
+def _spreads(draws: Resamples, every: Floats) -> dict[str, Any]:
+    """How far the logits (n, 64) of a picture are apart, and how often its verdict flips."""
+    spread, fake_in = np.ptp(every, axis=1), np.mean(every > 0, axis=1)
+    flipped = np.array((fake_in > 0) & (fake_in < 1), dtype=np.float64)
+    return {
+        "spread": amount(draws.mean(spread), least=0.0),
+        "spread_real": amount(draws.mean(spread, draws.rows_of(Label.REAL)), least=0.0),
+        "spread_fake": amount(draws.mean(spread, draws.rows_of(Label.FAKE)), least=0.0),
+        "sd": amount(draws.mean(every.std(axis=1)), least=0.0),
+        "flip_rate": share(draws.mean(flipped)),
+    }
+
+
+def _extremes(scores: Scores, at: Mapping[str, Floats], where: NDArray[np.bool_]) -> dict[str, Any]:
+    """The rows of the offsets with the highest and the lowest AUC."""
+    ranked = sorted(at, key=lambda name: roc_auc(at[name][where], scores.labels[where]))
+    return {
+        "best": row(scores, ranked[-1], at[ranked[-1]]),
+        "worst": row(scores, ranked[0], at[ranked[0]]),
     }
 
 
@@ -106,7 +135,7 @@ def phase_share(logits: Floats) -> dict[str, float]:
 def _phase_seen(scores: Scores) -> str:
     """Whether the detector sees blocks of 8 pixels at all."""
     stride, side = scores.loaded.spec.stride, scores.plan.preprocessing.size
-    if scores.plan.preprocessing.fit != "native":
+    if scores.plan.preprocessing.fit not in ("native", "whole"):
         return f"pictures are resized to {side} px, so their blocks are 8 px only where they had that size"
     if stride % BLOCK == 0:
         return f"stride {stride}: all patches of a picture lie alike in its blocks"

@@ -16,6 +16,7 @@ from PIL import Image
 
 from schemas.labels import Label
 from train.checkpoint import LoadedDetector
+from train.scores import ScoredSet
 from train.stress.coding import Coding
 from train.stress.resampling import Resamples
 from train.stress.tone import Tone
@@ -27,13 +28,13 @@ NATIVE = "native"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """One image file before it is decoded in full. `cluster` is its group, or its digest."""
+    """One image file before it is decoded in full; without a `group` it is one of its own."""
 
     path: str
     digest: str
     label: Label
     platform: str
-    cluster: str
+    group: str | None
     size: tuple[int, int]
     coding: Coding
     tone: Tone
@@ -76,10 +77,10 @@ class Condition:
     limit: int | None = None
     fit: Literal["stretch", "crop", "native", "none"] | None = None
 
-    def applies_to(self, picture: Picture) -> bool:
-        """Whether `picture` is rendered."""
-        within = self.limit is None or picture.index < self.limit
-        return within and self.only in (None, picture.facts.label)
+    def applies_to(self, index: int, facts: Facts) -> bool:
+        """Whether the picture at `index` of the sample is rendered."""
+        within = self.limit is None or index < self.limit
+        return within and self.only in (None, facts.label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,6 @@ class Scores:
     pooled: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     rivals: tuple[Rival, ...] = ()
     draws: int = 1000
-    _drawn: dict[bytes, Resamples] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -123,15 +123,20 @@ class Scores:
         return np.array([int(facts.label) for facts in self.images], dtype=np.int64)
 
     def resamples(self, where: NDArray[np.bool_] | None = None) -> Resamples:
-        """Cluster bootstrap of the images, or of those at `where` (N,); drawn once for each choice."""
-        chosen = np.ones(len(self.images), dtype=bool) if where is None else where
-        key = np.packbits(chosen).tobytes()
-        if key not in self._drawn:
-            clusters = np.array([facts.cluster for facts in self.images])
-            self._drawn[key] = Resamples.draw(
-                self.labels[chosen], clusters[chosen], draws=self.draws, seed=self.plan.seed
-            )
-        return self._drawn[key]
+        """The draws that `evaluate` would make of the images, or of those at `where` (N,)."""
+        kept = np.arange(len(self.images)) if where is None else np.flatnonzero(where)
+        images = [self.images[row] for row in kept]
+        scored = ScoredSet(
+            paths=tuple(facts.path for facts in images),
+            digests=tuple(facts.digest for facts in images),
+            platforms=tuple(facts.platform for facts in images),
+            labels=self.labels[kept],
+            logits=np.zeros(len(images)),
+            groups=tuple(facts.group for facts in images),
+            grouping="",
+            context={},
+        )
+        return Resamples.of(scored, draws=self.draws, seed=self.plan.seed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,12 @@ FITS = {
     "stretch": "squashed to the square",
     "crop": "centre square, resized",
     "native": "centre pixels as they are",
+    "whole": "every pixel as it is",
 }
 
 
 def conditions(plan: Plan) -> list[Condition]:
-    """Each fit that is not the checkpoint's own."""
+    """Each fit of one size that is not the checkpoint's own."""
     return [
         Condition(f"fit-{fit}", untouched, fit=fit)
         for fit in ("stretch", "crop", "native")

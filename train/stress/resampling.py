@@ -1,127 +1,193 @@
-"""Metrics with intervals, over the same bootstrap draws for every condition, so that differences are paired.
+"""Figures with intervals, over the same draws for every condition, so that differences are paired.
 
-A draw is a weight per image: how often its cluster (all renditions and copies of one picture, one
-author's posts) was drawn, each class on its own. Weighted metrics of a thousand draws are then a few
-cumulative sums over images sorted once. Equal to drawing the images themselves and calling
-`train.metrics`; the tests hold it to that and to scikit-learn's `sample_weight`.
+Groups, draws, metrics and intervals are those of `evaluate`, by the same functions. What stress tests ask
+beyond them is here: the mean of any value of the images, and a difference at another confidence.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from train.measure import rows_by
+from train.metrics import Floats
+from train.resampling import (
+    CONFIDENCE,
+    Clusters,
+    difference_interval,
+    draw_counts,
+    interval,
+    make_clusters,
+    reach,
+)
+from train.scores import ScoredSet
+from train.subsets import Plan
 
-CHUNK = 128
-"""Draws worked on at a time: 10,000 images then need some tens of megabytes."""
+METRICS = ("acc", "ap", "auc")
 
-CONFIDENCE = 0.95
+CHANGES = ("auc", "ap")
+"""Metrics whose change from a reference is told."""
 
-Metric = Callable[[Floats, NDArray[np.int64], Floats], Floats]
-"""Logits (N,), labels (N,) and weights (D, N) to one value per draw (D,)."""
+Rows = NDArray[np.intp]
+Told = dict[str, float]
+"""{value, low, high}."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """The mean of a value over some images, the same in every draw, (D,), and of how many groups it is."""
+
+    value: float
+    draws: Floats
+    groups: int
 
 
 @dataclass(frozen=True, slots=True)
 class Resamples:
-    """`weights` (D + 1, N): the first row is all ones (the sample itself), the rest are draws."""
+    """Some images, and the draws that are made of them. The logits of `scored` are not looked at."""
 
-    labels: NDArray[np.int64]
-    weights: NDArray[np.float32]
+    scored: ScoredSet
+    clusters: Clusters
+    draws: int
+    seed: int
 
     @classmethod
-    def draw(
-        cls, labels: NDArray[np.int64], clusters: NDArray[Any], *, draws: int, seed: int
-    ) -> "Resamples":
-        """Draw clusters with replacement, those of each class on their own."""
-        rng = np.random.default_rng(seed)
-        weights = np.ones((draws + 1, len(labels)), dtype=np.float32)
-        for label in np.unique(labels):
-            (members,) = np.nonzero(labels == label)
-            names, row = np.unique(clusters[members], return_inverse=True)
-            alike = np.full(len(names), 1 / len(names))
-            for at in range(1, draws + 1, CHUNK):
-                count = min(CHUNK, draws + 1 - at)
-                counts = rng.multinomial(len(names), alike, size=count)
-                weights[at : at + count, members] = counts[:, row]
-        return cls(labels, weights)
+    def of(cls, scored: ScoredSet, *, draws: int, seed: int) -> "Resamples":
+        """Draws of the groups of `scored`, within what holds the same platforms and classes."""
+        cells = list(zip(scored.platforms, scored.labels.tolist(), strict=True))
+        return cls(scored, make_clusters(scored.groups, cells), draws, seed)
 
-    def values(self, metric: Metric, logits: Floats) -> Floats:
-        """`metric` of the sample (first) and of every draw, (D + 1,)."""
-        if np.isnan(logits).any():
-            raise ValueError(f"{int(np.isnan(logits).sum())} of {len(logits)} logits are NaN")
-        chunks = [
-            metric(logits, self.labels, self.weights[at : at + CHUNK].astype(np.float64))
-            for at in range(0, len(self.weights), CHUNK)
-        ]
-        return np.concatenate(chunks)
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) 0 real, 1 fake."""
+        return self.scored.labels
 
+    @property
+    def platforms(self) -> dict[str, Rows]:
+        """The rows of each platform."""
+        return rows_by(self.scored.platforms)
 
-def auc(logits: Floats, labels: NDArray[np.int64], weights: Floats) -> Floats:
-    """Area under the ROC curve; ties count one half."""
-    true, false = _counts(logits, labels, weights)
-    width = np.diff(false, axis=1, prepend=0)
-    height = true - np.diff(true, axis=1, prepend=0) / 2
-    area: Floats = (width * height).sum(axis=1) / (true[:, -1] * false[:, -1])
-    return area
+    def rows_of(self, label: int) -> Rows:
+        """The rows of a class."""
+        return np.flatnonzero(self.labels == label)
 
+    def compared(self, logits: Floats, reference: Floats) -> dict[str, Any]:
+        """Each metric of `logits` (N,), and how far the changing ones are from those of `reference` (N,).
 
-def average_precision(logits: Floats, labels: NDArray[np.int64], weights: Floats) -> Floats:
-    """Area under the precision-recall curve as a step function; fake is positive."""
-    true, false = _counts(logits, labels, weights)
-    seen = true + false
-    precision = np.divide(true, seen, out=np.zeros_like(true), where=seen > 0)
-    area: Floats = (np.diff(true, axis=1, prepend=0) * precision).sum(axis=1) / true[:, -1]
-    return area
+        Keys: acc, ap, auc, auc_change, ap_change of all images together; `platforms` with n, n_real,
+        n_fake and the same of each; `mean` with the same, the unweighted mean of the platforms. What has no
+        meaning in a platform of one class is None.
+        """
+        parts = self.platforms
+        plan = self._drawn({"now": logits, "before": reference}, parts)
+        now, before = ([_key(side, name, parts) for name in parts] for side in ("now", "before"))
+        found: dict[str, dict[str, Any]] = {
+            name: {**counts(self.labels[rows]), **_told(plan, [mine], [other])}
+            for (name, rows), mine, other in zip(parts.items(), now, before, strict=True)
+        }
+        return {
+            **_told(plan, ["now"], ["before"]),
+            "platforms": found,
+            "mean": _told(plan, now, before),
+        }
 
+    def auc(self, logits: Floats) -> Told:
+        """The AUC of all images."""
+        found = _told(self._drawn({"now": logits}, {}), ["now"])["auc"]
+        assert found is not None
+        return dict(found)
 
-def accuracy(logits: Floats, labels: NDArray[np.int64], weights: Floats) -> Floats:
-    """Share on the right side of logit 0."""
-    right = ((logits > 0) == (labels == 1)).astype(np.float64)
-    return _weighted_mean(right, weights)
+    def drop(self, before: Floats, after: Floats, confidence: float) -> Told:
+        """How much AUC `after` (N,) loses from `before` (N,), over all images, of both classes."""
+        if np.array_equal(before, after):
+            return _figure(0.0, (0.0, 0.0))
+        plan = self._drawn({"before": before, "after": after}, {})
+        difference = plan.gap(["before"], ["after"])["auc"]["difference"]
+        values = plan.drawn["before"]["auc"] - plan.drawn["after"]["auc"]
+        groups = self._fewest(np.arange(len(self.labels)))
+        ends = difference_interval(difference, values, groups, confidence)
+        return _figure(difference, ends or (-1.0, 1.0))
 
+    def mean(self, values: Floats, rows: Rows | None = None) -> Mean:
+        """The mean of `values` (N,) over the images at `rows`, all if None."""
+        rows = np.arange(len(values)) if rows is None else rows
+        of_group = self.clusters.of_image[rows]
+        sums = np.bincount(of_group, values[rows], self.clusters.count)
+        sizes = np.bincount(of_group, minlength=self.clusters.count)
+        parts = []
+        for drawn in draw_counts(self.clusters, draws=self.draws, seed=self.seed):
+            with np.errstate(invalid="ignore"):  # a draw without any of them has no mean
+                parts.append((drawn @ sums) / (drawn @ sizes))
+        return Mean(float(values[rows].mean()), np.concatenate(parts), self._fewest(rows))
 
-def _counts(logits: Floats, labels: NDArray[np.int64], weights: Floats) -> tuple[Floats, Floats]:
-    """True and false positives (D, T) at each of T distinct scores, from the highest down."""
-    order = np.argsort(-logits, kind="stable")
-    last = np.append(np.diff(logits[order]) != 0, True)
-    fake = (labels[order] == 1).astype(np.float64)
-    ranked = weights[:, order]
-    true = np.cumsum(ranked * fake, axis=1)[:, last]
-    return true, np.cumsum(ranked * (1 - fake), axis=1)[:, last]
+    def _drawn(self, sides: Mapping[str, Floats], parts: Mapping[str, Rows]) -> Plan:
+        """Every side of all images, and of each part, measured in every draw."""
+        plan = Plan(self.scored, self.clusters)
+        for side, logits in sides.items():
+            plan.add(side, np.arange(len(self.labels)), logits=logits)
+            for name, rows in parts.items() if len(parts) > 1 else ():
+                plan.add(_key(side, name, parts), rows, logits=logits)
+        plan.draw(draws=self.draws, seed=self.seed)
+        return plan
 
-
-def class_mean(values: Floats, label: int) -> Metric:
-    """The metric that is the mean of `values` (N,) over the images of `label`, whatever the logits."""
-
-    def mean(_: Floats, labels: NDArray[np.int64], weights: Floats) -> Floats:
-        chosen = (labels == label).astype(np.float64)
-        return _weighted_mean(values, weights * chosen)
-
-    return mean
-
-
-def all_mean(values: Floats) -> Metric:
-    """The metric that is the mean of `values` (N,) over all images."""
-
-    def mean(_: Floats, labels: NDArray[np.int64], weights: Floats) -> Floats:
-        return _weighted_mean(values, weights)
-
-    return mean
-
-
-def _weighted_mean(values: Floats, weights: Floats) -> Floats:
-    mean: Floats = weights @ values / weights.sum(axis=1)
-    return mean
+    def _fewest(self, rows: Rows) -> int:
+        return min((n for n in self.clusters.by_class(rows, self.labels[rows]) if n), default=0)
 
 
-METRICS: dict[str, Metric] = {"acc": accuracy, "ap": average_precision, "auc": auc}
+def _key(side: str, name: str, parts: Mapping[str, Rows]) -> str:
+    """The subset of a platform; the only one there is all images."""
+    return f"{side}/{name}" if len(parts) > 1 else side
 
 
-def with_interval(values: Floats, *, confidence: float = CONFIDENCE) -> dict[str, float]:
-    """{value, low, high} of the sample (first of `values`) and its draws (the rest)."""
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(values[1:], [tail, 1 - tail])
-    return {"value": float(values[0]), "low": float(low), "high": float(high)}
+def counts(labels: NDArray[np.int64]) -> dict[str, int]:
+    """{n, n_real, n_fake}."""
+    fakes = int(labels.sum())
+    return {"n": len(labels), "n_real": len(labels) - fakes, "n_fake": fakes}
+
+
+def _told(
+    plan: Plan, keys: Sequence[str], references: Sequence[str] = ()
+) -> dict[str, Told | None]:
+    """The metrics of the mean of some subsets, and their changes from the mean of others."""
+    mean = plan.mean(keys)
+    found: dict[str, Told | None] = {m: _optional(mean[m], mean["ci"][m], 0.0) for m in METRICS}
+    gaps = plan.gap(keys, references) if references else {}
+    for name in CHANGES if references else ():
+        gap = gaps[name] or {"difference": None, "ci": None}
+        found[f"{name}_change"] = _optional(gap["difference"], gap["ci"], -1.0)
+    return found
+
+
+def _optional(value: float | None, ends: Sequence[float] | None, least: float) -> Told | None:
+    """None without a value; what nothing tells how far it is off may be anything from `least` to 1."""
+    return None if value is None else _figure(value, ends or (least, 1.0))
+
+
+def _figure(value: float, ends: Sequence[float]) -> Told:
+    return {"value": float(value), "low": float(ends[0]), "high": float(ends[1])}
+
+
+def share(mean: Mean) -> Told:
+    """The mean of values that are 0 or 1."""
+    ends = interval("share", mean.value, {"share": mean.draws}, mean.groups)
+    return _figure(mean.value, ends or (0.0, 1.0))
+
+
+def amount(mean: Mean, *, least: float = -np.inf) -> Told | None:
+    """The mean of values that may be any number from `least` on; None where one group cannot tell."""
+    known = mean.draws[~np.isnan(mean.draws)]
+    if mean.groups < 2 or len(known) < 2:
+        return None
+    wide = reach(mean.groups, CONFIDENCE) * float(known.std(ddof=1))
+    return _figure(mean.value, (max(least, mean.value - wide), mean.value + wide))
+
+
+def mean_of(means: Sequence[Mean]) -> Mean:
+    """The unweighted mean of some, drawn as one."""
+    return Mean(
+        float(np.mean([mean.value for mean in means])),
+        np.mean([mean.draws for mean in means], axis=0),
+        min(mean.groups for mean in means),
+    )

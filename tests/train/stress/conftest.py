@@ -71,5 +71,28 @@ def texture_reader(tmp_path_factory):
 def both_differ(tmp_path_factory):
     """A test set whose classes differ in texture, and are saved unlike too: 95 real, 85 fake."""
     root = tmp_path_factory.mktemp("both")
-    fill(root, "test/x", 40, 4, qualities=(95, 85), textured=True)
+    fill(root, "test/x", 50, 4, qualities=(95, 85), textured=True)
     return root
+
+
+SIZES = ((64, 64), (90, 70), (70, 120), (600, 520))
+
+
+@pytest.fixture(scope="session")
+def whole_reader(tmp_path_factory):
+    """A detector that is fed every pixel, and pictures of several sizes, some larger than a tile."""
+    root = tmp_path_factory.mktemp("whole")
+    rng = np.random.default_rng(0)
+    for folder, count in (("train", 8), ("val", 4), ("test/x", 4)):
+        for label, leaf in enumerate(("0_real", "1_fake")):
+            (root / "set" / folder / leaf).mkdir(parents=True)
+            for k in range(count):
+                noise = rng.integers(0, 256, (*SIZES[k % 4][::-1], 3), dtype=np.uint8)
+                if label:
+                    noise = noise[::2, ::2].repeat(2, axis=0).repeat(2, axis=1)
+                Image.fromarray(noise).save(root / "set" / folder / leaf / f"{k}.jpg", quality=90)
+    recipe = TrainPolicy(
+        detector="tiny-ladeda", size=64, crop=48, batch=8, epochs=2, learning_rate=1e-2,
+        fit="whole", workers=2, device="cpu", precision="float32",
+    )  # fmt: skip
+    return Known(root / "set", train_detector(root / "set", root / "run", recipe).checkpoint)

@@ -1,6 +1,6 @@
 """A detector of file formats is exposed, one that looks at pictures is not accused."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -9,15 +9,22 @@ from hypothesis import strategies as st
 
 from schemas.labels import Label
 from train.stress import TESTS
+from train.stress.coding import Coding
 from train.stress.counterfactuals import (
+    FACTORS,
     MAX_P,
     MIN_DROP,
     WORDS,
     Factor,
     class_difference,
     decide,
+    judge,
+    sentences,
 )
+from train.stress.plan import Facts, Plan, Scores
 from train.stress.run import Options, stress
+from train.stress.tone import Tone
+from train.transforms import Preprocessing
 
 OPTIONS = Options(workers=2, device="cpu", draws=300)
 FIGURES = st.floats(-1, 1, allow_nan=False)
@@ -112,6 +119,7 @@ class Image:
 
     label: Label
     shade: int
+    group: str | None = None
 
 
 SHADE = Factor("shade", "shaded", "reads shade", lambda f: f.shade, lambda rgb, own, like: rgb)
@@ -136,6 +144,32 @@ def test_the_difference_is_total_variation():
     assert class_difference(images, SHADE)[0] == 0.5
 
 
+def facts(index, label, *, side=64, group=None):
+    return Facts(
+        f"{index}.png", f"{index:064x}", Label(label), "x", group, (side, side),
+        Coding("lossless"), Tone(128, 40, 20),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["size", "all"])
+def test_classes_whose_pictures_each_have_a_size_of_their_own_differ_where_their_sizes_do(name):
+    (size,) = (one for one in FACTORS if one.name == name)
+    unlike = [facts(k, k % 2, side=(1000 if k % 2 else 500) + k) for k in range(80)]
+    alike = [facts(k, k % 2, side=500 + k) for k in range(80)]
+
+    assert class_difference(unlike, size) == pytest.approx((1, 1 / 501))
+    assert class_difference(alike, size)[1] > MAX_P
+
+
+def test_copies_of_two_pictures_a_class_are_too_few_to_tell_a_difference():
+    alone = [Image(Label(k % 2), k % 2) for k in range(80)]
+    copies = [Image(one.label, one.shade, f"g{k % 4}") for k, one in enumerate(alone)]
+
+    assert class_difference(alone, SHADE)[1] <= MAX_P
+    assert class_difference(copies, SHADE)[0] == pytest.approx(1)
+    assert class_difference(copies, SHADE)[1] > MAX_P
+
+
 def figure(value, width=0.01):
     return {"value": value, "low": value - width, "high": value + width}
 
@@ -146,7 +180,10 @@ def figure(value, width=0.01):
         (0.99, 0.45, 0.9, True, "reads"),
         (0.99, 0.0, 0.3, True, "fragile"),
         (0.99, 0.0, 0.0, True, "holds"),
-        (0.99, 0.45, 0.9, False, "alike"),
+        (0.99, 0.0, 0.0, False, "alike"),
+        (0.99, 0.45, 0.9, False, "unclear"),
+        (0.99, 0.45, 0.9, None, "unclear"),
+        (0.99, 0.0, 0.0, None, "holds"),
         (0.5, 0.45, 0.9, True, "no skill"),
     ],
 )
@@ -157,7 +194,8 @@ def test_the_outcome_follows_from_the_drops(own, as_fake, exchanged, differs, ou
 
 
 @given(
-    own=FIGURES, as_fake=FIGURES, exchanged=FIGURES, width=st.floats(0, 1), differs=st.booleans()
+    own=FIGURES, as_fake=FIGURES, exchanged=FIGURES, width=st.floats(0, 1),
+    differs=st.sampled_from([True, False, None]),
 )  # fmt: skip
 def test_nothing_is_called_read_unless_both_proofs_are_beyond_chance(
     own, as_fake, exchanged, width, differs
@@ -172,15 +210,14 @@ def test_nothing_is_called_read_unless_both_proofs_are_beyond_chance(
 
     assert outcome in {"reads", *WORDS}
     beyond = as_fake - width > 0 and exchanged - width > MIN_DROP and own - width > 0.5
-    proven = differs and beyond
+    proven = bool(differs) and beyond
     assert (outcome == "reads") == proven
 
 
 def test_under_no_effect_a_detector_is_accused_in_few_of_many_draws():
     """Scores that the factor moves at random, alike in both classes: no reading, by construction."""
-    from train.stress.resampling import Resamples, auc, with_interval
-
     accused = 0
+    images = tuple(facts(k, k >= 60) for k in range(120))
     for seed in range(200):
         rng = np.random.default_rng(seed)
         labels = np.repeat([0, 1], 60)
@@ -188,11 +225,80 @@ def test_under_no_effect_a_detector_is_accused_in_few_of_many_draws():
         as_real, as_fake = (skill + rng.normal(0, 0.7, size=120) for _ in range(2))
         own = np.where(labels == 1, as_fake, as_real)
         swapped = np.where(labels == 1, as_real, as_fake)
-        draws = Resamples.draw(labels, np.arange(120), draws=200, seed=seed)
-        base = draws.values(auc, own)
+        draws = scores_of(images, {"native": skill}, seed=seed).resamples()
         drops = {
-            name: with_interval(base - draws.values(auc, arm), confidence=0.975)
+            name: draws.drop(own, arm, 0.975)
             for name, arm in (("as_fake", as_fake), ("as_real", as_real), ("exchanged", swapped))
         }
-        accused += decide(with_interval(base), drops, differs=True) == "reads"
+        accused += decide(draws.auc(own), drops, differs=True) == "reads"
     assert accused <= 4
+
+
+def scores_of(images, logits, seed=0):
+    plan = Plan(images, Preprocessing(size=64), seed)
+    return Scores(plan, "known", None, images, logits, draws=200)
+
+
+def told_of(**outcomes):
+    """The verdict of factors with these outcomes: what an exchange costs is 0.25, give or take."""
+    factors = [
+        {
+            "name": name,
+            "outcome": outcome,
+            "drops": {"exchanged": figure(0.25, 0.2)},
+        }
+        for name, outcome in outcomes.items()
+    ]
+    return " ".join(sentences(factors, {"auc": figure(0.9)}))
+
+
+def test_what_too_few_images_leave_open_is_not_proven_and_told_with_the_most_it_may_cost():
+    told = told_of(coding="unclear", size="alike", tone="holds", colour="holds")
+
+    assert told.startswith("Not proven: exchanging coding between the classes may cost up to 0.45")
+    assert "too few" in told
+    assert "changes little" not in told
+    assert "Not accused" not in told
+
+
+def test_a_factor_whose_placebo_takes_the_skill_away_is_not_proven_either():
+    told = told_of(coding="holds", size="no skill", tone="no skill", colour="alike")
+
+    assert told.startswith("Not proven: with size, tone drawn at random within each class")
+    assert "changes little" not in told
+
+
+def test_several_doubts_are_all_told():
+    told = told_of(coding="fragile", size="unclear", tone="no skill", colour="holds")
+
+    assert told.startswith("Not proven: fakes that are given what reals have (coding)")
+    assert "exchanging size" in told
+    assert "with tone" in told
+
+
+def test_not_accused_says_of_what_and_where_the_classes_are_merely_alike():
+    both = told_of(coding="holds", size="alike", tone="alike")
+    alike = told_of(coding="alike", size="alike")
+
+    assert both == (
+        "Not accused: exchanging coding between the classes changes little, and the classes are alike in "
+        "size, tone."
+    )
+    assert alike == "Not accused: the classes are alike in coding, size."
+
+
+def test_a_factor_with_a_value_for_every_file_is_unclear_and_not_taken_for_alike():
+    """Every file has tables of its own: shuffled labels are as far apart, so nothing is known."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 30)
+    images = tuple(
+        replace(facts(k, y), coding=Coding("JPEG", ((k + 1,) * 64,))) for k, y in enumerate(labels)
+    )
+    skill = labels * 4 + rng.normal(size=60)
+    away = {"coding-as-fake": skill + 4 * (labels == 0), "coding-as-real": skill - 4 * labels}
+
+    found = judge(scores_of(images, {"native": skill, **away}), FACTORS[0])
+
+    assert found["difference"] == pytest.approx(1)
+    assert found["difference_p"] > MAX_P
+    assert found["outcome"] == "unclear"

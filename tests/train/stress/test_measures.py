@@ -1,5 +1,7 @@
 """What single tests measure, on scores of which the answer is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,9 +17,11 @@ from train.detectors import find_detector
 from train.stress import TESTS
 from train.stress.efficiency import cost, count_macs
 from train.stress.jpeg_grid import OFFSETS, offset_condition, phase_map, phase_share
+from train.stress.metrics_of import flips
 from train.stress.plan import Facts, Picture, Plan, Scores
 from train.stress.platforms import CHAINS
 from train.stress.pooling import pools
+from train.stress.render import fed
 from train.transforms import Preprocessing
 
 MAPS = arrays.arrays(
@@ -96,7 +100,8 @@ def test_the_time_of_one_picture_is_taken_on_one_core_and_the_threads_are_given_
         torch.set_num_threads(1)
 
     seconds = found["seconds"]
-    assert 0 < seconds["low"] <= seconds["value"] <= seconds["high"]
+    assert 0 < seconds["p05"] <= seconds["value"] <= seconds["p95"]
+    assert (seconds["low"], seconds["high"]) == (seconds["p05"], seconds["p95"])
     assert seconds["n"] >= 5
     assert found["cores"] == 1
 
@@ -124,7 +129,6 @@ def test_a_picture_too_small_to_be_moved_is_the_same_at_all_offsets(side):
 
 
 def test_a_native_detector_is_fed_the_moved_pixels_as_they_are_even_of_a_picture_of_its_size():
-    from train.stress.run import _fed
 
     prep = Preprocessing(size=64, fit="native")
     plan = Plan((facts(0, 0),), prep, 0)
@@ -132,8 +136,8 @@ def test_a_native_detector_is_fed_the_moved_pixels_as_they_are_even_of_a_picture
     picture = Picture(0, facts(0, 0), Image.fromarray(pixels), 0)
 
     for (dx, dy), condition in zip(OFFSETS, TESTS["jpeg-grid"].conditions(plan), strict=True):
-        fed = _fed(condition, picture, prep)
-        assert np.array_equal(fed, pixels[dy : dy + 57, dx : dx + 57])
+        made = fed(condition, picture, prep)
+        assert np.array_equal(made, pixels[dy : dy + 57, dx : dx + 57])
 
 
 @pytest.fixture
@@ -211,3 +215,40 @@ def test_only_the_fakes_are_compressed_in_table_4():
     assert rows[1]["shift_real"]["value"] == 0
     assert rows[1]["shift_fake"]["value"] == -5
     assert rows[1]["acc"]["value"] == 0.5
+
+
+def test_where_one_class_is_missing_among_the_moved_pictures_that_is_told():
+    labels = [0, 0, 1, 1]
+    nan = [np.nan] * 2
+    moved = {offset_condition(dx, dy).key: [-1, -2, *nan] for dx, dy in OFFSETS}
+    none = {"native": [-1, -2, 1, 2]}
+
+    for logits, n in (({**none, **moved}, 2), (none, 0)):
+        found = TESTS["jpeg-grid"].measure(scores(logits, labels))
+        assert found["n"] == n
+        assert found["figure"] == "words"
+        assert "one class is missing" in found["words"]
+
+
+def test_the_grid_of_a_picture_that_is_fed_whole_is_looked_at_in_its_centre():
+    plan = Plan((facts(0, 0),), Preprocessing(size=64, fit="whole"), 0)
+    picture = Picture(0, facts(0, 0), Image.new("RGB", (3000, 2000)), 0)
+
+    (first, *_) = TESTS["jpeg-grid"].conditions(plan)
+
+    assert fed(first, picture, plan.preprocessing).shape == (512, 512, 3)
+
+
+def test_flips_are_told_of_each_platform_and_in_the_mean():
+    images = tuple(replace(facts(k, k % 2), platform="ab"[k > 3]) for k in range(12))
+    native = np.array([-1.0, 1.0] * 6)
+    after = np.where(np.arange(12) < 2, -native, native)
+    known = replace(scores({"native": native}, [0, 1] * 6), images=images)
+
+    found = flips(known.resamples(), native, after)
+
+    assert found["platforms"]["a"] == {"n": 4, "flip_rate": found["platforms"]["a"]["flip_rate"]}
+    assert found["platforms"]["a"]["flip_rate"]["value"] == 0.5
+    assert found["platforms"]["b"]["flip_rate"]["value"] == 0
+    assert found["flip_rate"]["value"] == pytest.approx(2 / 12)
+    assert found["mean"]["flip_rate"]["value"] == 0.25

@@ -2,16 +2,19 @@
 
 import hashlib
 from collections import Counter
+from dataclasses import replace
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from schemas.labels import Label, Split
 from train.data import Item, find_images
-from train.stress.sample import groups_of, stratified, survey
+from train.stress.coding import Coding
+from train.stress.plan import Facts
+from train.stress.sample import describe_sample, stratified, survey
+from train.stress.tone import Tone
 
 COUNTS = st.dictionaries(
     st.sampled_from(["reddit", "x", "facebook"]),
@@ -38,9 +41,13 @@ def test_every_beginning_of_a_sample_has_its_share_of_every_platform_and_class(c
 
     assert len(chosen) == len(set(chosen)) == size
     whole, part = (Counter((i.platform, i.label) for i in rows) for rows in (items, chosen))
-    strata = len(whole)
-    for stratum, count in whole.items():
-        assert abs(part[stratum] - size * count / len(items)) <= strata
+    for label in Label:
+        of_class = [sum(n for (_, y), n in rows.items() if y is label) for rows in (whole, part)]
+        fair = min(of_class[0] / len(items), 1 / 5) * size
+        assert of_class[1] >= min(of_class[0], fair) - len(whole)
+        for platform in counts:
+            wanted = whole[platform, label] * of_class[1] / of_class[0]
+            assert abs(part[platform, label] - wanted) <= len(counts) + 1
 
 
 @given(counts=COUNTS, seed=st.integers(0, 5))
@@ -68,14 +75,48 @@ def test_facts_are_read_and_what_does_not_open_is_told(tmp_path):
     (facts,), (skipped,) = survey(tmp_path, find_images(tmp_path), workers=2)
 
     assert facts.digest == hashlib.sha256((tmp_path / "0_real/a.jpg").read_bytes()).hexdigest()
-    assert (facts.size, facts.coding.format, facts.cluster) == ((40, 20), "JPEG", facts.digest)
+    assert (facts.size, facts.coding.format, facts.group) == ((40, 20), "JPEG", None)
     assert skipped.path == "1_fake/b.png"
     assert "does not decode" in skipped.reason
 
 
-def test_groups_come_from_the_manifest_of_a_release(tmp_path):
-    table = pa.table({"path": ["a", "b", "c"], "group_id": ["g", "g", None]})
-    pq.write_table(table, tmp_path / "manifest.parquet")
+def test_the_group_of_an_image_is_that_of_its_path(tmp_path):
+    (tmp_path / "0_real").mkdir()
+    Image.new("RGB", (40, 20), "red").save(tmp_path / "0_real/a.png")
 
-    assert groups_of(tmp_path) == {"a": "g", "b": "g"}
-    assert groups_of(tmp_path / "elsewhere") == {}
+    ((facts,), _) = survey(tmp_path, find_images(tmp_path), workers=1, groups={"0_real/a.png": "g"})
+
+    assert facts.group == "g"
+
+
+@pytest.mark.parametrize(("size", "fakes"), [(2, 1), (8, 1), (64, 10), (200, 35), (1050, 50)])
+def test_a_rare_class_has_its_share_of_every_sample(size, fakes):
+    items = items_of({"x": (1000, 50)})
+
+    chosen = stratified(items, size, 0)
+
+    assert sum(item.label is Label.FAKE for item in chosen) >= fakes
+    assert len(set(chosen)) == size
+
+
+@given(counts=COUNTS, seed=st.integers(0, 5), size=st.integers(2, 60))
+def test_any_sample_of_two_or_more_has_both_classes(counts, seed, size):
+    chosen = stratified(items_of(counts), size, seed)
+
+    assert {item.label for item in chosen} == set(Label)
+
+
+def test_the_record_says_which_splits_a_sample_is_from():
+    items = items_of({"x": (3, 3)})
+    items += [replace(item, path=f"a/{item.path}", split=None) for item in items]
+    used = [facts_of(item) for item in items[2:]]
+
+    found = describe_sample(used, items)
+
+    assert found["splits"] == {"none": 6, "test": 4}
+    assert (found["images"], found["of"]) == (10, 12)
+
+
+def facts_of(item):
+    tone = Tone(128, 40, 20)
+    return Facts(item.path, "0", item.label, item.platform, None, (8, 8), Coding("lossless"), tone)
