@@ -115,9 +115,8 @@ def remake_page(place: Path) -> Path | None:
     for folder in (place.parent / "evaluation", place.parent, place):
         result = _evaluation_in(folder)
         if result is not None:
-            simulated = page.is_simulated(folder / "report.html")
             run = run_of(result, folder)
-            return write_evaluation_page(result, folder, run=run, simulated=simulated)
+            return write_evaluation_page(result, folder, run=run)
     return None
 
 

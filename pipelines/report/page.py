@@ -37,15 +37,6 @@ def write(out: Path, html: str) -> Path:
     return out
 
 
-SIMULATED = '<p class="banner"'
-"""How the banner of `simulated` begins; text is escaped, so that nothing else on a page can."""
-
-
-def is_simulated(file: Path) -> bool:
-    """Whether the page at `file` has the banner."""
-    return SIMULATED in file.read_text(encoding="utf-8")
-
-
 def markup(made_here: str) -> Markup:
     """Mark HTML or SVG made by this package as safe to inline; never for text from outside."""
     return Markup(made_here)  # noqa: S704  # callers pass plots, whose text matplotlib escapes

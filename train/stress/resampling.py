@@ -151,7 +151,7 @@ def _told(
     plan: Plan, keys: Sequence[str], references: Sequence[str] = ()
 ) -> dict[str, Told | None]:
     """The metrics of the mean of some subsets, and their changes from the mean of others."""
-    mean = plan.mean(keys)
+    mean = plan.mean({key: key for key in keys})
     found: dict[str, Told | None] = {m: _optional(mean[m], mean["ci"][m], 0.0) for m in METRICS}
     gaps = plan.gap(keys, references) if references else {}
     for name in CHANGES if references else ():
