@@ -5,7 +5,6 @@ is found here, and the pages are written here.
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,9 +19,11 @@ from schemas.errors import InputError
 from schemas.labels import Split
 from schemas.policy import Policy
 from schemas.records import Image
+from train.artifacts import Learnt, read_learnt
+from train.compare import Judged, compare, matrix
 from train.data import Item, find_images
 from train.measure import Leaks, told_over
-from train.scores import ScoredSet, find_scores, read_manifest, read_scores
+from train.scores import ScoredSet, read_manifest, read_scores, shown_platform
 from train.simulated import is_simulated
 from train.slices import ImageFacts
 
@@ -55,6 +56,20 @@ def one_folder(places: Sequence[Path], scores: Path | None) -> Path:
         wanted = "DIR alone beside --scores FILE" if scores is not None else "CKPT and DIR"
         raise InputError(f"found {len(places)} places to evaluate; expected {wanted}; name those")
     return places[-1]
+
+
+def refuse_with_scores(scores: Path | None, **given: Any) -> None:
+    """Check that nothing was asked for that scores cannot give: they are judged as they are.
+
+    Raises:
+        InputError: naming the options.
+    """
+    told = [f"--{name}" for name, value in given.items() if value]
+    if scores is not None and told:
+        raise InputError(
+            f"{' and '.join(told)} cannot be had with --scores, which scores no image; expected scores "
+            "alone; leave it out, or name a checkpoint"
+        )
 
 
 def looking_for(by: str, against: Path | None) -> Looking:
@@ -98,18 +113,21 @@ def _facts(path: Path, stated: Mapping[str, Any]) -> ImageFacts:
 
 def leaks_of(
     root: Path, checkpoint: Path | None, looking: Looking, engine: Engine, progress: Progress
-) -> Callable[[ScoredSet, Mapping[str, Any]], Leaks | None]:
+) -> Callable[[ScoredSet, Mapping[str, Any]], Leaks | str | None]:
     """A function that finds which scored images of `root` the detector learnt from.
+
+    It gives the reason instead where it did not look, and None where nobody says what was learnt from.
 
     Raises:
         InputError: when called, if the training data that was named cannot be read.
     """
 
-    def find(scored: ScoredSet, told: Mapping[str, Any]) -> Leaks | None:
-        places, words = _training_data(root, checkpoint, looking)
-        learnt = [(p, items) for p in places if (items := _learnt_from(p, looking))]
-        if not learnt or looking.by == "none":
-            return None
+    def find(scored: ScoredSet, told: Mapping[str, Any]) -> Leaks | str | None:
+        if looking.by == "none":
+            return "as --leaks none asks for"
+        learnt, words = _training_data(root, checkpoint, looking, scored)
+        if not learnt or words is None:
+            return words
         if looking.by == "full":
             return _full(scored, root, learnt, words, engine, progress)
         return Leaks(
@@ -121,46 +139,68 @@ def leaks_of(
     return find
 
 
-def _learnt_from(place: Path, looking: Looking) -> list[Item]:
-    """The images in `place` that were learnt from; none where only a record names it and it is empty.
+Learning = list[tuple[Path, list[Item]]]
+"""Folders, and the images in each that were learnt from."""
+
+
+def _training_data(
+    root: Path, checkpoint: Path | None, looking: Looking, scored: ScoredSet
+) -> tuple[Learning, str | None]:
+    """What the detector learnt from, and who says so; or nothing, and why, None if nobody says."""
+    if looking.against is not None:
+        return [
+            (looking.against, _named_data(looking.against))
+        ], f"{looking.against.name}, as named"
+    told = read_learnt(checkpoint) if checkpoint is not None else Learnt()
+    held = [(place, items) for place in told.roots if (items := _recorded_data(place))]
+    found = {place for place, _ in held}
+    lost = ", ".join([*(p.name for p in told.roots if p not in found), *told.unsaid])
+    if held:
+        names = ", ".join(place.name for place, _ in held)
+        words = f"train and val of {names}, as the run's record says"
+        return held, words + (f" (not found, so not looked in: {lost})" if lost else "")
+    beside = _data_beside(root, scored)
+    if beside:
+        splits = " and ".join(sorted({item.split.value for item in beside if item.split}))
+        words = f"{splits} of {root.name}, beside the judged images (taken for what it learnt from"
+        return [(root, beside)], words + (f", as {lost} is not found)" if lost else ")")
+    return [], f"as {lost}, which it learnt from, is not found" if lost else None
+
+
+def _learnt_in(place: Path) -> list[Item]:
+    """The images in `place` that are for learning: those of train and val, and those without a split."""
+    return [i for i in find_images(place) if i.split in LEARNT_FROM or i.split is None]
+
+
+def _named_data(place: Path) -> list[Item]:
+    """What was learnt from in the folder that the user named.
 
     Raises:
-        InputError: if the user named it and there are none.
+        InputError: if there is nothing.
     """
-    try:
-        return [i for i in find_images(place) if i.split in LEARNT_FROM or i.split is None]
-    except InputError:
-        if looking.against is not None:
-            raise
-        return []
-
-
-def _training_data(root: Path, checkpoint: Path | None, looking: Looking) -> tuple[list[Path], str]:
-    """Where the images lie that the detector learnt from, and who says so; nowhere if nobody does."""
-    if looking.against is not None:
-        return [looking.against], f"{looking.against.name}, as named"
-    stated = [place for place in recorded_roots(checkpoint) if place.is_dir()]
-    if stated:
-        names = ", ".join(place.name for place in stated)
-        return stated, f"train and val of {names}, as the run's record says"
-    if (root / "train").is_dir():
-        words = (
-            f"train and val of {root.name}, beside the test images (taken for what it learnt from)"
+    items = _learnt_in(place)
+    if not items:
+        raise InputError(
+            f"{place} holds test images alone; expected what the detector learnt from; name that folder"
         )
-        return [root], words
-    return [], ""
+    return items
 
 
-def recorded_roots(checkpoint: Path | None) -> list[Path]:
-    """The folders that the record beside a checkpoint says it was trained on."""
-    if checkpoint is None:
-        return []
+def _recorded_data(place: Path) -> list[Item]:
+    """What was learnt from in a folder that a record names; nothing if it is gone or empty."""
     try:
-        data = json.loads(checkpoint.with_name("config.json").read_bytes())["data"]
-        sources = [source.get("root") for source in data.get("sources", [])]
-        return [Path(place) for place in sources or [data.get("root")] if place]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return _learnt_in(place)
+    except InputError:
         return []
+
+
+def _data_beside(root: Path, scored: ScoredSet) -> list[Item]:
+    """The images of train and val in the set itself, but for the scored ones; nothing if it has no train."""
+    items = find_images(root)
+    if not any(item.split is Split.TRAIN for item in items):
+        return []
+    judged = set(scored.paths)
+    return [item for item in items if item.split in LEARNT_FROM and item.path not in judged]
 
 
 def same_bytes(scored: ScoredSet, root: Path, files: Sequence[Path]) -> dict[str, str]:
@@ -263,6 +303,8 @@ def evaluate_table(
     from train.evaluate import Known, evaluate_scores
     from train.resampling import DRAWS
 
+    if out is not None:
+        _keep_run(out)
     find = leaks_of(root, None, looking or Looking(), engine or Serial(), progress or Silent())
     known = Known(facts_of(root), find)
     result = evaluate_scores(scores, root, out=out, draws=draws or DRAWS, seed=seed, known=known)
@@ -306,6 +348,8 @@ def calibrate_folder(
     device: str | None,
     rates: Sequence[float],
     progress: Progress | None = None,
+    *,
+    undecided: float | None = None,
 ) -> dict[str, Any]:
     """A temperature and thresholds for a checkpoint, left beside it."""
     from curate.work import Silent
@@ -316,6 +360,7 @@ def calibrate_folder(
         root,
         device=device or "auto",
         rates=rates,
+        undecided=undecided,
         on_image=_telling(progress or Silent()),
     )
     simulated = is_simulated(root, checkpoint)
@@ -326,7 +371,6 @@ def compare_runs(
     paths: Sequence[Path], *, draws: int | None = None, seed: int = 0
 ) -> dict[str, Any]:
     """Each run or score file against the first."""
-    from train.compare import compare
     from train.resampling import DRAWS
 
     runs = _named(paths, read_scores)
@@ -344,13 +388,16 @@ def _named(paths: Sequence[Path], read: Callable[[Path], Any]) -> dict[str, Any]
     raise InputError(f"{twice} is named twice; expected different runs; name each once")
 
 
-def matrix_of(paths: Sequence[Path], out: Path | None) -> dict[str, Any]:
+def matrix_of(
+    paths: Sequence[Path], out: Path | None, *, draws: int | None = None, seed: int = 0
+) -> dict[str, Any]:
     """Runs against test platforms; with `out`, as a page too."""
-    from train.compare import matrix
+    from train.resampling import DRAWS
 
     judged = _named(paths, _judged)
-    simulated = any(found.get("simulated", False) for _, found in judged.values())
-    result = {**matrix(judged), "simulated": simulated}
+    simulated = any(run.scored.context.get("simulated", False) for run in judged.values())
+    found = matrix(judged, draws=draws or DRAWS, seed=seed)
+    result = {**found, "simulated": simulated}
     if out is None:
         return {**result, "report": None}
     from pipelines.report.evaluation import write_matrix_page
@@ -358,21 +405,25 @@ def matrix_of(paths: Sequence[Path], out: Path | None) -> dict[str, Any]:
     return {**result, "report": str(write_matrix_page(result, out))}
 
 
-def _judged(path: Path) -> tuple[list[str], dict[str, Any]]:
-    """The platforms a run was trained on, and its evaluation."""
-    file = find_scores(path).with_name("metrics.json")
-    try:
-        result = json.loads(file.read_bytes())
-        if "platforms" not in result:
-            raise ValueError
-    except (OSError, ValueError):
-        raise InputError(
-            f"{path} has no evaluation; expected what `wildrf evaluate {path} DIR --out "
-            f"{path}/evaluation` writes; evaluate it first"
-        ) from None
-    checkpoint = Path(result["checkpoint"]["path"])
-    places = recorded_roots(checkpoint) or recorded_roots(path / "checkpoint.pt")
-    return sorted({name for place in places for name in trained_on(place)}), result
+def _judged(path: Path) -> Judged:
+    """The scores of a run, and the platforms it was trained on as its record says."""
+    scored = read_scores(path)
+    checkpoint = _checkpoint_of(path, scored.context.get("checkpoint", {}))
+    told = read_learnt(checkpoint) if checkpoint is not None else Learnt()
+    platforms = [trained_on(place) for place in told.roots]
+    complete = bool(platforms) and all(platforms) and not told.unsaid
+    return Judged(scored, tuple(sorted({name for p in platforms for name in p})), complete)
+
+
+def _checkpoint_of(path: Path, told: Mapping[str, Any]) -> Path | None:
+    """The checkpoint that gave the scores at `path`: that of its run, or where it was; None if neither is."""
+    if told.get("foreign") or "path" not in told:
+        return None
+    beside = [folder / "checkpoint.pt" for folder in (path, *path.parents[:2])]
+    for place in (*beside, Path(told["path"])):
+        if place.is_file() and hashlib.sha256(place.read_bytes()).hexdigest() == told.get("sha256"):
+            return place
+    return None
 
 
 def trained_on(root: Path) -> list[str]:
@@ -385,12 +436,9 @@ def trained_on(root: Path) -> list[str]:
         for row in stated.values()
         if row.get("split") == Split.TRAIN and row.get("platform")
     }
-    if named:
-        return sorted(named)
-    items = find_images(root)
-    return sorted(
-        {i.platform.split("/")[0] for i in items if i.split is Split.TRAIN and i.platform}
-    )
+    if not named:
+        named = {i.platform for i in _recorded_data(root) if i.split is Split.TRAIN and i.platform}
+    return sorted(set(map(shown_platform, named)))
 
 
 SHOWN = ("acc", "ap", "auc")
@@ -400,31 +448,79 @@ def evaluate_lines(result: dict[str, Any]) -> list[str]:
     """The table per platform and the mean; then what qualifies it, a line each."""
     calibrated = result["calibration"] is not None
     names = ["acc", *(["acc_calibrated"] if calibrated else []), "ap", "auc"]
-    rows = [
-        [name, str(p["n"]), *(with_interval(p, key) for key in names)]
-        for name, p in result["platforms"].items()
-    ]
-    rows.append(["mean", "", *(with_interval(result["mean"], key) for key in names)])
-    header = {"acc": "ACC", "acc_calibrated": "ACC calibrated", "ap": "AP", "auc": "AUC"}
-    return [*table(rows, ["platform", "n", *(header[key] for key in names)]), *_notes(result)]
+    skipped = result["skipped_by"]
+
+    def row(name: str, n: str, values: Mapping[str, Any] | None) -> list[str]:
+        left_out = [_classes(skipped.get(name, {}))] if skipped else []
+        return [
+            name,
+            n,
+            *left_out,
+            *(with_interval(values, key) if values else "-" for key in names),
+        ]
+
+    platforms = dict.fromkeys(skipped) | result["platforms"]
+    rows = [row(name, str(p["n"]) if p else "0", p) for name, p in sorted(platforms.items())]
+    rows.append(row("mean", "", result["mean"]))
+    columns = {"acc": "ACC", "acc_calibrated": "ACC calibrated", "ap": "AP", "auc": "AUC"}
+    header = ["platform", "n", *(["skipped"] if skipped else []), *(columns[key] for key in names)]
+    return [*table(rows, header), *_notes(result)]
+
+
+def _classes(counts: Mapping[str, int]) -> str:
+    """How many of each class, such as ``1 real, 2 fake``."""
+    return ", ".join(f"{n} {name}" for name, n in counts.items() if n)
 
 
 def _notes(result: Mapping[str, Any]) -> list[str]:
     groups, total = result["groups"], len(result["platforms"])
     return [
+        *_data_note(result["data"]),
+        *([f"scores read as {told}"] if (told := result["checkpoint"].get("scores")) else []),
         f"intervals: 95 %, {groups['n']} groups of {groups['images']} images ({groups['source']})",
         *_mean_notes(result["mean"], total),
         *_gap_note("with file facts matched", result["matched"], total),
         *_gap_note("re-encoded to one format", result["rescored"], total),
-        *_leak_note(result["leaks"], total),
+        *_leak_note(result["leaks"], result["leaks_note"], total),
+        *_calibration_notes(result),
+        *_undecided_notes(result["undecided"]),
+        *([f"skipped {len(result['skipped'])} files"] if result["skipped"] else []),
+        *([f"report: {result['report']}"] if result.get("report") else []),
+    ]
+
+
+def _data_note(data: Mapping[str, Any]) -> list[str]:
+    """Which part of the set was judged, where it is not what one would think."""
+    if data["split"] == Split.TEST or set(data["splits"]) == {"none"}:
+        return []
+    words = "val" if data["split"] else "those without a split"
+    counts = ", ".join(f"{name} {n}" for name, n in data["splits"].items())
+    return [
+        f"images: {words}, as there is no test ({counts}); if they chose the checkpoint, it flatters"
+    ]
+
+
+def _calibration_notes(result: Mapping[str, Any]) -> list[str]:
+    """What makes calibrated numbers better than they are, and promises that do not hold here."""
+    seen, n = result["calibrated_on"], result["data"]["n"]
+    return [
+        *([f"calibration: made on {seen} of these {n} images too, which flatters"] if seen else []),
         *(
             f"{row['platform']}: {number(row['fpr'])} of {row['n_real']} reals are above the threshold "
             f"that promised {row['rate']:g}: they are unlike those of the calibration"
             for row in result["promises"]
             if not row["kept"]
         ),
-        *([f"skipped {len(result['skipped'])} files"] if result["skipped"] else []),
-        *([f"report: {result['report']}"] if result.get("report") else []),
+    ]
+
+
+def _undecided_notes(found: Mapping[str, Any] | None) -> list[str]:
+    """How much of each platform is left undecided, and how right the rest is."""
+    return [
+        f"{name}: {with_interval({'share': row['share'], 'ci': {'share': row['ci']}}, 'share')} undecided of "
+        f"{row['n']}; of the others "
+        + (f"ACC {with_interval(row['decided'], 'acc')}" if row["decided"] else "there is none")
+        for name, row in (found["platforms"] if found else {}).items()
     ]
 
 
@@ -455,11 +551,12 @@ def _gap_note(words: str, part: Mapping[str, Any] | None, total: int) -> list[st
     return [f"{words}: AP {number(part['mean']['ap'])}{moved}{told_over(part, total)}"]
 
 
-def _leak_note(leaks: Mapping[str, Any] | None, total: int) -> list[str]:
+def _leak_note(leaks: Mapping[str, Any] | None, note: str | None, total: int) -> list[str]:
     if leaks is None:
-        return ["leaks: not looked for, as it is not known what the detector learnt from"]
+        note = note or "as it is not known what the detector learnt from"
+        return [f"leaks: not looked for, {note}"]
     if not leaks["n"]:
-        return [f"leaks: none by {leaks['how']}"]
+        return [f"leaks: none in {leaks['against']} (looked for: {leaks['how']})"]
     words = f"leaks: {leaks['n']} images are also in {leaks['against']}"
     without = leaks["without"]
     if without is None:
@@ -496,26 +593,45 @@ def calibrate_lines(result: Mapping[str, Any]) -> list[str]:
         f"{number(after['ece'])}, Brier {number(before['brier'])} -> {number(after['brier'])}",
         f"threshold (logit) {result['threshold']:.3f}: balanced accuracy "
         f"{number(before['balanced_acc'])} -> {number(after['balanced_acc'])}",
+        "both on the very images that set them (in-sample): on others expect less; `wildrf evaluate` says "
+        "how much",
         *(_promise(row) for row in result["conformal"]),
+        *_band_lines(result["band"]),
         f"written: {result['path']}",
     ]
 
 
 def _promise(row: Mapping[str, Any]) -> str:
+    words = f"at most {row['rate']:g} of new reals called fake"
     if row["threshold"] is None:
-        return (
-            f"at most {row['rate']:g} of new reals called fake: takes {row['needs']} real images, "
-            f"there are {row['n_real']}"
-        )
+        return f"{words}: takes {row['needs']} real images, there are {row['n_real']}"
+    counted = f"n={row['n_real']}"
+    if row["n_groups"] not in (None, row["n_real"]):
+        counted += f" in {row['n_groups']} groups, which the bound counts"
     return (
-        f"at most {row['rate']:g} of new reals called fake: threshold (logit) {row['threshold']:.3f} "
-        f"(n={row['n_real']}; with 95 % confidence at most {row['rate_bound']:.3f} for this very set)"
+        f"{words}: threshold (logit) {row['threshold']:.3f} ({counted}; with 95 % confidence at most "
+        f"{row['rate_bound']:.3f} for this very set)"
     )
+
+
+def _band_lines(band: Mapping[str, Any] | None) -> list[str]:
+    if band is None:
+        return []
+    return [
+        f"at most {band['rate']:g} of new reals called fake and of new fakes called real: fake above logit "
+        f"{band['high']:.3f}, real below {band['low']:.3f}, between them undecided"
+    ]
 
 
 def compare_lines(result: Mapping[str, Any]) -> list[str]:
     """A table per pair."""
+    dropped = result["images"]["dropped"]
     lines = []
+    if dropped:
+        lines.append(
+            f"left out of all: {len(dropped)} images that not every detector could open, such as "
+            f"{dropped[0]}"
+        )
     for pair in result["comparisons"]:
         rows = [
             [part, *(_signed(found[key]) if found[key] else "-" for key in SHOWN)]
@@ -538,14 +654,22 @@ def matrix_lines(result: Mapping[str, Any]) -> list[str]:
             row["name"],
             ", ".join(row["trained_on"]) or "not known",
             *(_cell(row["cells"].get(p)) for p in result["platforms"]),
-            number(row["mean"]["ap"]),
-            number(row["unseen"]["ap"] if row["unseen"] else None),
+            with_interval(row["mean"], "ap"),
+            with_interval(row["unseen"], "ap") if row["unseen"] else "-",
         ]
         for row in result["rows"]
     ]
     header = ["AP of", "trained on", *result["platforms"], "mean", "unseen"]
-    return [*table(rows, header), "* seen in training"]
+    over = ", ".join(result["shared"]) or "no platform"
+    return [
+        *table(rows, header),
+        "* seen in training, ? not known, # other images than in the first run of the column",
+        f"mean and unseen are over {over}: where all runs were judged by the same images",
+    ]
 
 
 def _cell(cell: Mapping[str, Any] | None) -> str:
-    return "" if cell is None else with_interval(cell, "ap") + ("*" if cell["seen"] else "")
+    if cell is None:
+        return ""
+    seen = {True: "*", False: "", None: "?"}[cell["seen"]]
+    return with_interval(cell, "ap") + seen + ("" if cell["same_images"] else "#")

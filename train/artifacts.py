@@ -1,7 +1,7 @@
 """What a run leaves in its folder, each file written whole or not at all.
 
 checkpoint.pt   the best detector, with its preprocessing
-config.json     recipe, preprocessing, data digest, versions
+config.json     recipe, preprocessing, data digest and where the data lay, versions
 metrics.json    validation metrics with n and interval, epochs, what was skipped and why
 curve.jsonl     one line per epoch
 curve.csv       the same as a table, written while the run goes on
@@ -12,7 +12,7 @@ scores.parquet  path, sha256, platform, label, group, logit, score; the context 
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,36 @@ SCORES = pa.schema(
 
 Images of one `group` are drawn together when intervals are made; without one, each is its own.
 """
+
+CONFIG = "config.json"
+"""The record of a run, beside its checkpoint."""
+
+TEACHER = "what its teacher learnt from"
+"""Told where a distilled run has no record of that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """The folders that a run's record says it learnt from, and in words what the record does not say.
+
+    What a teacher learnt from, its student did too.
+    """
+
+    roots: tuple[Path, ...] = ()
+    unsaid: tuple[str, ...] = ()
+
+
+def read_learnt(checkpoint: Path) -> Learnt:
+    """What the record beside a checkpoint says it learnt from; nothing where there is none."""
+    try:
+        record = json.loads(checkpoint.with_name(CONFIG).read_bytes())
+        data = record["data"]
+        own = [source.get("root") for source in data.get("sources", [])] or [data.get("root")]
+        taught = data.get("teacher_roots", [])
+        roots = dict.fromkeys(Path(place) for place in [*own, *taught] if place)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Learnt()
+    return Learnt(tuple(roots), (TEACHER,) if record.get("teacher") and not taught else ())
 
 
 def open_run_folder(out: Path) -> None:

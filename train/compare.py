@@ -7,6 +7,7 @@ accuracy there is also McNemar's exact test, which looks only at images that one
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,10 @@ from train.resampling import (
     make_clusters,
     mean_interval,
 )
-from train.scores import ScoredSet
+from train.scores import MEAN, ScoredSet
+from train.subsets import Plan
 
 COMPARED = ("acc", "ap", "auc")
-
-MEAN = "mean"
 
 
 def compare(runs: Mapping[str, ScoredSet], *, draws: int = DRAWS, seed: int = 0) -> dict[str, Any]:
@@ -46,15 +46,16 @@ def compare(runs: Mapping[str, ScoredSet], *, draws: int = DRAWS, seed: int = 0)
         raise InputError(
             f"found {len(names)} run; expected two or more to compare; name another run or score file"
         )
-    sets = {name: run.sorted() for name, run in runs.items()}
+    sets, dropped = drop_unscored({name: run.sorted() for name, run in runs.items()})
     first = sets[names[0]]
     for name in names[1:]:
         require_same_images(names[0], first, name, sets[name])
-    clusters = _clusters(first)
+    grouped = next((one for one in sets.values() if any(one.groups)), first)
+    clusters = _clusters(grouped)
     drawn = bootstrap(_subsets(sets), clusters, draws=draws, seed=seed)
     return {
-        "images": {"n": len(first), "digest": first.digest},
-        "groups": {"source": first.grouping, "n": clusters.count},
+        "images": {"n": len(first), "digest": first.digest, "dropped": dropped},
+        "groups": {"source": grouped.grouping, "n": clusters.count},
         "runs": [{"name": name, **_of(sets[name])} for name in names],
         "comparisons": [
             {
@@ -67,6 +68,17 @@ def compare(runs: Mapping[str, ScoredSet], *, draws: int = DRAWS, seed: int = 0)
         ],
         "bootstrap": {"draws": draws, "seed": seed, "confidence": CONFIDENCE},
     }
+
+
+def drop_unscored(sets: Mapping[str, ScoredSet]) -> tuple[dict[str, ScoredSet], list[str]]:
+    """The sets without the images that one of them has and another could not open; and which those are."""
+    unscored = {path for one in sets.values() for path in one.skipped}
+    dropped = sorted({path for one in sets.values() for path in one.paths} & unscored)
+    kept = {
+        name: one.take([row for row, path in enumerate(one.paths) if path not in unscored])
+        for name, one in sets.items()
+    }
+    return kept, dropped
 
 
 def require_same_images(name: str, one: ScoredSet, other_name: str, other: ScoredSet) -> None:
@@ -180,48 +192,92 @@ def _difference(
     }
 
 
-def matrix(
-    runs: Mapping[str, tuple[Sequence[str], Mapping[str, Any]]],
-) -> dict[str, Any]:
-    """How each run does on each test platform: {platforms, rows}.
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The scores of a run, the platforms it is known to be trained on, and whether those are all."""
 
-    Args:
-        runs: by name, the platforms it was trained on and its metrics.json.
+    scored: ScoredSet
+    trained_on: tuple[str, ...] = ()
+    complete: bool = False
+
+    def seen(self, platform: str) -> bool | None:
+        """Whether it was trained on `platform`; None where nobody says."""
+        return True if platform in self.trained_on else False if self.complete else None
+
+
+def matrix(runs: Mapping[str, Judged], *, draws: int = DRAWS, seed: int = 0) -> dict[str, Any]:
+    """How each run does on each test platform: {platforms, shared, rows, bootstrap}.
+
+    `shared` are the platforms on which all runs were judged by the same images: means are over those alone,
+    since one over other images, or other platforms, compares nothing.
 
     Returns:
-        rows, one a run: name, trained_on, seen (test platforms it was trained on), cells {platform:
-        {n, n_real, n_fake, acc, ap, auc, ci, seen}}, mean {metric: over all platforms}, and unseen, the
-        same over those it was not trained on; None where that is not known.
+        rows, one a run: name, trained_on, data, cells {platform: {n, n_real, n_fake, acc, ap, auc, ci, seen,
+        same_images}}, mean and unseen {acc, ap, auc, ci, over}. `same_images` is whether a cell is about the
+        images of the first run on that platform: others do not compare. `unseen` is the mean over the shared
+        platforms that the run was not trained on; None where that is not known, as is `seen`.
     """
-    platforms = sorted({p for _, result in runs.values() for p in result["platforms"]})
+    images = {name: _images_by_platform(run.scored) for name, run in runs.items()}
+    platforms = sorted({platform for held in images.values() for platform in held})
+    shared = [p for p in platforms if len({held.get(p) for held in images.values()}) == 1]
+    first = {p: next(held[p] for held in images.values() if p in held) for p in platforms}
+    rows = []
+    for name, run in runs.items():
+        plan = _planned(run.scored)
+        plan.draw(draws=draws, seed=seed)
+        cells = {
+            p: {**_cell(plan, p), "seen": run.seen(p), "same_images": told == first[p]}
+            for p, told in images[name].items()
+        }
+        rows.append({"name": name, **_row(run, plan, shared), "cells": cells})
     return {
         "platforms": platforms,
-        "rows": [_row(name, trained, result) for name, (trained, result) in runs.items()],
+        "shared": shared,
+        "rows": rows,
+        "bootstrap": {"draws": draws, "seed": seed, "confidence": CONFIDENCE},
     }
 
 
-def _row(name: str, trained: Sequence[str], result: Mapping[str, Any]) -> dict[str, Any]:
-    cells = {
-        platform: {
-            **{key: found[key] for key in ("n", "n_real", "n_fake", *COMPARED)},
-            "ci": {key: found["ci"][key] for key in COMPARED},
-            "seen": platform in trained,
-        }
-        for platform, found in result["platforms"].items()
-    }
-    unseen = [cell for cell in cells.values() if not cell["seen"]]
+def _images_by_platform(scored: ScoredSet) -> dict[str, str]:
+    """What tells the images of each platform from others."""
     return {
-        "name": name,
-        "trained_on": list(trained),
-        "data": result.get("data"),
-        "cells": cells,
-        "mean": {key: _mean([cell[key] for cell in cells.values()]) for key in COMPARED},
-        "unseen": {key: _mean([cell[key] for cell in unseen]) for key in COMPARED}
-        if trained
-        else None,
+        p: scored.take(rows.tolist()).digest[:16] for p, rows in rows_by(scored.platforms).items()
     }
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+def _planned(scored: ScoredSet) -> Plan:
+    plan = Plan(scored, _clusters(scored))
+    for platform, rows in rows_by(scored.platforms).items():
+        plan.add(platform, rows)
+    return plan
+
+
+def _cell(plan: Plan, platform: str) -> dict[str, Any]:
+    found = plan.report(platform)
+    return {
+        **{key: found[key] for key in ("n", "n_real", "n_fake", *COMPARED)},
+        "ci": {key: found["ci"][key] for key in COMPARED},
+    }
+
+
+def _row(run: Judged, plan: Plan, shared: Sequence[str]) -> dict[str, Any]:
+    unseen = [platform for platform in shared if not run.seen(platform)]
+    return {
+        "trained_on": list(run.trained_on),
+        "data": run.scored.context.get("data"),
+        "mean": _over(plan, shared),
+        "unseen": _over(plan, unseen) if run.complete else None,
+    }
+
+
+def _over(plan: Plan, platforms: Sequence[str]) -> dict[str, Any]:
+    """The unweighted mean over platforms with its interval; None where there is none of them."""
+    if not platforms:
+        nothing = dict.fromkeys(COMPARED)
+        return {**nothing, "ci": nothing, "over": []}
+    found = plan.mean({platform: platform for platform in platforms})
+    return {
+        **{key: found[key] for key in COMPARED},
+        "ci": {key: found["ci"][key] for key in COMPARED},
+        "over": list(platforms),
+    }

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from schemas.errors import InputError
 from schemas.policy import TrainPolicy
-from train.artifacts import open_run_folder
+from train.artifacts import open_run_folder, read_learnt
 from train.augment import Window, draw_window, image_rng
 from train.checkpoint import LoadedDetector, disk_full, load_detector
 from train.config import Compute, check_recipe, choose_compute, fingerprint, preprocessing_of
@@ -155,7 +155,8 @@ def distill(
     )  # fmt: skip
     pixels = len(loaded.train.items) * (grid.cells(recipe.crop) * grid.student_side) ** 2
     state, stopped = fit(replace(run, validation=validation_share(loaded, pixels)))
-    return finish(out, run, state, stopped, loaded, spec, teacher=digest)
+    taught = read_learnt(teacher).roots
+    return finish(out, run, state, stopped, loaded, spec, teacher_roots=taught, teacher=digest)
 
 
 def _drawer(

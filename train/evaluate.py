@@ -10,15 +10,17 @@ What only curation knows of an image (file facts, copies in the training data) c
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from schemas.errors import CheckpointError, InputError
 from schemas.labels import Split
+from schemas.layout import place
 from train.artifacts import open_run_folder, skipped_rows, write_json, write_scores
 from train.calibration import (
     Calibration,
@@ -28,24 +30,32 @@ from train.calibration import (
     write_calibration,
 )
 from train.checkpoint import LoadedDetector, load_detector
-from train.config import Compute, choose_compute, code_versions
+from train.config import choose_compute, code_versions
 from train.data import EVAL_BATCH, Item, Skipped, choose_train_val, decode, find_images
 from train.measure import Asked, Leaks, measure
 from train.metrics import Floats
 from train.predict import Scored, score_files
 from train.reencode import CommonFormat, rescore, unsaveable
 from train.resampling import DRAWS
-from train.scores import ONE_EACH, ScoredSet, find_groups, join_foreign, read_foreign
+from train.scores import (
+    ONE_EACH,
+    Foreign,
+    ScoredSet,
+    find_groups,
+    join_foreign,
+    read_foreign,
+    shown_platform,
+)
 from train.simulated import is_simulated
 from train.slices import ImageFacts
 from train.transforms import Preprocessing
 
-WHOLE = "all"
-"""Platform name in a set whose folders name none."""
+MOST_SEEN = 0.05
+"""Share of the images that may have set the threshold; with more of them, calibrated numbers flatter."""
 
 FactsOf = Callable[[ScoredSet], Sequence[ImageFacts]]
-LeaksOf = Callable[[ScoredSet, Mapping[str, Any]], Leaks | None]
-"""From the images and the checkpoint's own record to what was learnt from."""
+LeaksOf = Callable[[ScoredSet, Mapping[str, Any]], Leaks | str | None]
+"""From the images and the checkpoint's record to what was learnt from, or to why nobody looked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +68,10 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """Scored test images, those that could not be scored, and what scored them."""
+    """Scored test images, those that could not be scored, and what scored them.
+
+    `judged` says which images of the set these are; `seen` how many of them set the threshold.
+    """
 
     scored: ScoredSet
     items: tuple[Item, ...]
@@ -66,6 +79,8 @@ class Evaluated:
     checkpoint: dict[str, Any]
     preprocessing: dict[str, Any]
     simulated: bool
+    judged: dict[str, Any] = field(default_factory=dict)
+    seen: int | None = None
 
 
 def evaluate(
@@ -113,42 +128,51 @@ def evaluate(
         InputError: if `root` has nothing to evaluate.
     """
     loaded = load_detector(checkpoint, expected=expected, assume=assume)
-    calibration = read_calibration(calibration_path(checkpoint), loaded.digest)
+    of = loaded.digest, loaded.preprocessing.digest
+    calibration = read_calibration(calibration_path(checkpoint), *of)
     compute = choose_compute(device, precision, loaded.spec)
-    items = choose_test(find_images(root))
+    every = find_images(root)
+    items = choose_test(every)
     paths = (root / item.path for item in items)
     rows = score_files(loaded, paths, compute=compute, batch=batch, workers=workers)
     found = _collect(root, items, rows, on_image, checkpoint, loaded)
-    _refuse_seen(calibration, found.scored)
+    seen = _count_seen(calibration, found.scored)
+    found = replace(found, judged=describe_judged(every, items), seen=seen)
     again, how = None, ""
     if reencoded:
         common = CommonFormat(loaded.preprocessing.size)
         how = common.words
-        found, again = _rescored(root, found, loaded, common, compute, batch, workers)
+        files = [root / path for path in found.scored.paths]
+        again, odd = _rescored(loaded, files, common, compute, batch, workers)
+        if any(not np.isfinite(again[k]) for k in range(len(files)) if k not in odd):
+            raise _no_number(checkpoint, "a re-encoded image")
+        found = _without_format(found, odd)
     parameters = {"draws": draws, "seed": seed, "precision": precision}
     return _measured(found, known, out, parameters, calibration, again, how)
 
 
 def _rescored(
-    root: Path,
-    found: Evaluated,
     loaded: LoadedDetector,
+    files: Sequence[Path],
     common: CommonFormat,
     compute: Compute,
     batch: int,
     workers: int,
-) -> tuple[Evaluated, Floats]:
-    """Logits (N,) in the common format, NaN for images that have none; those are told as skipped."""
-    files = [root / path for path in found.scored.paths]
+) -> tuple[Floats, dict[int, str]]:
+    """Logits (N,) in the common format, NaN for images that have none, and why these have none."""
     odd = unsaveable(files, common)
     kept = [position for position in range(len(files)) if position not in odd]
     logits = np.full(len(files), np.nan)
     logits[kept] = rescore(
         loaded, [files[k] for k in kept], common, compute=compute, batch=batch, workers=workers
     )
-    odd |= {k: f"the logit is {logits[k]}" for k in kept if not np.isfinite(logits[k])}
+    return logits, odd
+
+
+def _without_format(found: Evaluated, odd: Mapping[int, str]) -> Evaluated:
+    """With the images that have no common format told as skipped, by position and reason."""
     rows = (Skipped(found.scored.paths[k], f"not re-encoded: {why}") for k, why in odd.items())
-    return replace(found, skipped=(*found.skipped, *rows)), logits
+    return replace(found, skipped=(*found.skipped, *rows))
 
 
 def evaluate_scores(
@@ -165,7 +189,8 @@ def evaluate_scores(
     Raises:
         InputError: if the file cannot be read, or does not have exactly one score per test image.
     """
-    items = choose_test(find_images(root))
+    every = find_images(root)
+    items = choose_test(every)
     foreign = read_foreign(file)
     seen = Preprocessing()
     joined = join_foreign(
@@ -182,15 +207,22 @@ def evaluate_scores(
         scored=scored,
         items=joined.items,
         skipped=tuple(Skipped(item.path, why) for item, why in joined.broken),
-        checkpoint={
-            "path": str(file),
-            "sha256": _digest_of(file),
-            "detector": f"another detector, by its scores ({foreign.meant})",
-        },
+        checkpoint=_describe_foreign(file, foreign),
         preprocessing={"source": "not known: the scores came from outside", "digest": None},
+        judged=describe_judged(every, items),
         simulated=is_simulated(root),
     )
     return _measured(found, known, out, {"draws": draws, "seed": seed}, None, None, "")
+
+
+def _describe_foreign(file: Path, foreign: Foreign) -> dict[str, Any]:
+    return {
+        "path": str(file),
+        "sha256": _digest_of(file),
+        "detector": f"another detector, by its scores ({foreign.meant})",
+        "foreign": True,
+        "scores": foreign.meant,
+    }
 
 
 def _digest_of(path: Path) -> str:
@@ -202,13 +234,22 @@ def _digest_of(path: Path) -> str:
         ) from None
 
 
-def _refuse_seen(calibration: Calibration | None, scored: ScoredSet) -> None:
-    """A threshold chosen on the very images it is judged on flatters."""
-    if calibration and calibration.data.get("digest") == scored.digest:
+def _count_seen(calibration: Calibration | None, scored: ScoredSet) -> int | None:
+    """How many of the images the calibration was made on; None where that is not known.
+
+    Raises:
+        CheckpointError: if so many that a threshold is judged on what it was chosen by.
+    """
+    if calibration is None:
+        return None
+    same = calibration.data.get("digest") == scored.digest
+    seen = len(scored) if same else calibration.holds(scored.digests)
+    if seen is not None and seen > MOST_SEEN * len(scored):
         raise CheckpointError(
-            "the calibration beside the checkpoint was made on the very images to be evaluated; "
-            "expected validation images; run `wildrf calibrate` on others, or evaluate on others"
+            f"the calibration beside the checkpoint was made on {seen} of the {len(scored)} images to be "
+            "evaluated; expected other images; run `wildrf calibrate` on others, or evaluate on others"
         )
+    return seen
 
 
 def _measured(
@@ -221,10 +262,11 @@ def _measured(
     how: str,
 ) -> dict[str, Any]:
     known = known or Known()
+    leaks = known.leaks_of(found.scored, found.checkpoint) if known.leaks_of else None
     asked = Asked(
         calibration=calibration,
         facts=known.facts_of(found.scored) if known.facts_of else (),
-        leaks=known.leaks_of(found.scored, found.checkpoint) if known.leaks_of else None,
+        leaks=leaks if isinstance(leaks, Leaks) else None,
         rescored=again,
         rescored_as=how,
         draws=parameters["draws"],
@@ -232,8 +274,11 @@ def _measured(
     )
     result = {
         **measure(found.scored, asked),
+        "leaks_note": leaks if isinstance(leaks, str) else None,
+        "calibrated_on": found.seen,
         "skipped": skipped_rows(found.skipped),
-        "data": {"digest": found.scored.digest, "n": len(found.scored)},
+        "skipped_by": count_skipped(found.skipped),
+        "data": {"digest": found.scored.digest, "n": len(found.scored), **found.judged},
         "checkpoint": found.checkpoint,
         "preprocessing": found.preprocessing,
         "simulated": found.simulated,
@@ -241,6 +286,17 @@ def _measured(
     if out is not None:
         _write(out, result, found, parameters)
     return result
+
+
+def count_skipped(skipped: Iterable[Skipped]) -> dict[str, dict[str, int]]:
+    """How many images of each platform and class could not be scored: {platform: {real, fake}}."""
+    found: dict[str, dict[str, int]] = {}
+    for row in skipped:
+        at = place(PurePosixPath(row.path))
+        if at is not None:
+            counts = found.setdefault(shown_platform(at.platform), {"real": 0, "fake": 0})
+            counts[at.label.name.lower()] += 1
+    return found
 
 
 def calibrate_checkpoint(
@@ -252,6 +308,7 @@ def calibrate_checkpoint(
     batch: int = EVAL_BATCH,
     workers: int = 4,
     rates: Sequence[float],
+    undecided: float | None = None,
     on_image: Callable[[int, int], None] | None = None,
 ) -> tuple[Calibration, Path]:
     """Calibrate `checkpoint` on the validation images of `root`, and leave that beside it.
@@ -273,6 +330,9 @@ def calibrate_checkpoint(
         preprocessing=loaded.preprocessing.digest,
         data={"digest": scored.digest, "n": len(scored), "images": source},
         rates=rates,
+        groups=scored.groups,
+        digests=scored.digests,
+        undecided=undecided,
     )
     place = calibration_path(checkpoint)
     write_calibration(place, calibration)
@@ -300,14 +360,31 @@ def choose_validation(root: Path, items: Sequence[Item]) -> tuple[Sequence[Item]
 
 
 def choose_test(items: Sequence[Item]) -> list[Item]:
-    """The test images; everything where the set has no test split."""
-    test = [item for item in items if item.split is Split.TEST]
-    return test or list(items)
+    """The images to judge on: those of test, else of val, else those without a split; never those of train.
+
+    Raises:
+        InputError: if there are images of train alone.
+    """
+    for split in (Split.TEST, Split.VAL, None):
+        chosen = [item for item in items if item.split is split]
+        if chosen:
+            return chosen
+    raise InputError(
+        f"found {len(items)} images under train and none to judge on; expected test or val beside train; "
+        "add one, or name a folder of images that nothing was trained on"
+    )
+
+
+def describe_judged(items: Sequence[Item], chosen: Sequence[Item]) -> dict[str, Any]:
+    """Which of `items` were chosen: {split, or None where there is none, splits: images in each}."""
+    counts = Counter(item.split.value if item.split else "none" for item in items)
+    split = chosen[0].split
+    return {"split": split.value if split else None, "splits": dict(sorted(counts.items()))}
 
 
 def platform_of(item: Item) -> str:
     """What an image is reported under: platform or generator; classes nested below it are one."""
-    return item.platform.split("/")[0] or WHOLE
+    return shown_platform(item.platform)
 
 
 def _collect(
@@ -322,8 +399,10 @@ def _collect(
     kept: list[tuple[Item, str, float]] = []
     skipped: list[Skipped] = []
     for done, (item, row) in enumerate(zip(items, rows, strict=True), start=1):
-        if row.logit is None or row.digest is None or not np.isfinite(row.logit):
-            skipped.append(Skipped(item.path, row.error or f"the logit is {row.logit}"))
+        if row.logit is not None and not np.isfinite(row.logit):
+            raise _no_number(checkpoint, item.path)
+        if row.logit is None or row.digest is None:
+            skipped.append(Skipped(item.path, row.error or "it has no logit"))
         else:
             kept.append((item, row.digest, row.logit))
         if on_image is not None:
@@ -347,6 +426,13 @@ def _collect(
             "source": loaded.preprocessing_source,
         },
         simulated=is_simulated(root, checkpoint),
+    )
+
+
+def _no_number(checkpoint: Path, what: str) -> CheckpointError:
+    """Images that break a detector are hard ones: without them it would look better than it is."""
+    return CheckpointError(
+        f"{checkpoint.name} gives {what} a logit that is no number; expected finite ones; train it again"
     )
 
 
@@ -384,6 +470,7 @@ def _write(out: Path, result: dict[str, Any], found: Evaluated, parameters: dict
         "preprocessing": found.preprocessing,
         "simulated": found.simulated,
         "data": result["data"],
+        "skipped": result["skipped"],
         "grouping": found.scored.grouping,
         "parameters": parameters,
         "versions": code_versions(),

@@ -6,14 +6,14 @@ less with them) is a paired difference with an interval of its own.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from train import metrics
-from train.calibration import Calibration
+from train.calibration import Band, Calibration
 from train.metrics import Floats
 from train.resampling import CONFIDENCE, DRAWS, Clusters, make_clusters
 from train.scores import ONE_EACH, ScoredSet
@@ -57,11 +57,11 @@ def measure(scored: ScoredSet, asked: Asked) -> dict[str, Any]:
     """Everything reported of `scored`.
 
     Keys: platforms {p: report}, mean, groups {source, n, images, note}, calibration, promises [row],
-    slices [row], matched, rescored, leaks, bootstrap. A report has n, n_real, n_fake, n_groups, every
-    metric of `train.metrics.NAMES` (true positive rates under tpr_at_fpr), and ci with the ends of
-    each. The mean has n_platforms, over how many platforms each metric is, and no_interval, the platforms
-    that take its intervals away; matched, and leaks without, name the platforms left_out of theirs. A
-    part that nothing is known for is None.
+    undecided, slices [row], matched, rescored, leaks, bootstrap. A report has n, n_real, n_fake,
+    n_groups, every metric of `train.metrics.NAMES` (true positive rates under tpr_at_fpr), and ci with
+    the ends of each. The mean has n_platforms, over how many platforms each metric is, and no_interval, the
+    platforms that take its intervals away; matched, and leaks without, name the platforms left_out of
+    theirs. A part that nothing is known for is None.
     """
     applied = asked.calibration.applied if asked.calibration else None
     plan = Plan(scored, _clusters(scored), applied)
@@ -73,6 +73,9 @@ def measure(scored: ScoredSet, asked: Asked) -> dict[str, Any]:
     unleaked = _plan_unleaked(plan, asked, platforms)
     rescored = _plan_rescored(plan, asked, platforms)
     promises = _plan_promises(plan, asked.calibration, platforms)
+    band = asked.calibration.band if asked.calibration else None
+    if band is not None:
+        _plan_band(plan, band, platforms)
     plan.draw(draws=asked.draws, seed=asked.seed)
     keys = {name: f"platform/{name}" for name in platforms}
     return {
@@ -81,6 +84,7 @@ def measure(scored: ScoredSet, asked: Asked) -> dict[str, Any]:
         "groups": _describe_groups(scored, plan.clusters),
         "calibration": asked.calibration.to_dict() if asked.calibration else None,
         "promises": [_promise(plan, *row) for row in promises],
+        "undecided": _undecided(plan, band, platforms) if band is not None else None,
         "slices": [_slice(plan, *row) for row in slices],
         "matched": _matched(plan, platforms, matched) if matched is not None else None,
         "rescored": _rescored(plan, asked.rescored_as, rescored)
@@ -151,6 +155,38 @@ def _promise(plan: Plan, rate: float, threshold: float, platform: str) -> dict[s
         "ci": ci,
         "kept": ci is None or ci[0] <= rate,
     }
+
+
+def _plan_band(plan: Plan, band: Band, platforms: Mapping[str, NDArray[np.intp]]) -> None:
+    """Plan how many images are undecided, and how right the verdicts on the others are."""
+    logits, fake = plan.scored.logits, plan.scored.labels == 1
+    undecided = (logits >= band.low) & (logits <= band.high)
+    right = np.where(undecided == fake, 1.0, -1.0)  # scores that are right where nothing is decided
+    for name, rows in platforms.items():
+        plan.add(f"undecided/{name}", rows, logits=right)
+        by_verdict = metrics.Calibrated(1.0, band.high)
+        plan.add(f"decided/{name}", rows[~undecided[rows]], calibrated=by_verdict)
+
+
+def _undecided(plan: Plan, band: Band, platforms: Mapping[str, NDArray[np.intp]]) -> dict[str, Any]:
+    """The band, and of each platform the share that is undecided and the accuracy of the other verdicts."""
+    found = {}
+    for name in platforms:
+        told = plan.report(f"undecided/{name}")
+        found[name] = {
+            "n": told["n"],
+            "share": told["acc"],
+            "ci": told["ci"]["acc"],
+            "decided": None,
+        }
+        if f"decided/{name}" in plan.subsets:
+            decided = plan.report(f"decided/{name}")
+            found[name]["decided"] = {
+                **{key: decided[key] for key in ("n", "n_real", "n_fake")},
+                "acc": decided["acc_calibrated"],
+                "ci": {"acc": decided["ci"]["acc_calibrated"]},
+            }
+    return {**asdict(band), "platforms": found}
 
 
 def _plan_slices(plan: Plan, asked: Asked) -> list[tuple[str, str, NDArray[np.intp]]]:

@@ -255,7 +255,7 @@ def accuracy(logits: Scores, labels: Labels, threshold: float = 0.0) -> float:
     """Share of images on the right side of `threshold`; a logit equal to it says real.
 
     Raises:
-        ValueError: if empty, or if a logit is NaN.
+        ValueError: if empty, or if a logit is NaN or infinite.
     """
     logits, labels = checked(logits, labels)
     return float(np.mean((logits > threshold) == (labels == 1)))
@@ -269,7 +269,7 @@ def average_precision(scores: Scores, labels: Labels) -> float:
         labels: (N,) 0 real, 1 fake.
 
     Raises:
-        ValueError: if there is no fake image, where it has no meaning, or if a score is NaN.
+        ValueError: if there is no fake image, where it has no meaning, or if a score is NaN or infinite.
     """
     curve = _one_curve(scores, labels)
     if curve.true[0, -1] == 0:
@@ -281,7 +281,7 @@ def roc_auc(scores: Scores, labels: Labels) -> float:
     """Chance that a fake image scores above a real one, ties counting one half.
 
     Raises:
-        ValueError: unless both classes are there, or if a score is NaN.
+        ValueError: unless both classes are there, or if a score is NaN or infinite.
     """
     return float(areas(_both(_one_curve(scores, labels)))[0])
 
@@ -290,7 +290,7 @@ def tpr_at_fpr(scores: Scores, labels: Labels, rate: float) -> float:
     """Largest share of fakes found while at most `rate` of the reals are called fake.
 
     Raises:
-        ValueError: unless both classes are there, or if a score is NaN.
+        ValueError: unless both classes are there, or if a score is NaN or infinite.
     """
     return float(true_rates(_both(_one_curve(scores, labels)), rate)[0])
 
@@ -299,7 +299,7 @@ def equal_error_rate(scores: Scores, labels: Labels) -> float:
     """Error rate of both classes at the threshold where they are equal, by linear interpolation.
 
     Raises:
-        ValueError: unless both classes are there, or if a score is NaN.
+        ValueError: unless both classes are there, or if a score is NaN or infinite.
     """
     return float(equal_error_rates(_both(_one_curve(scores, labels)))[0])
 
@@ -308,7 +308,7 @@ def roc_points(scores: Scores, labels: Labels) -> tuple[Floats, Floats]:
     """False and true positive rates at every threshold from the highest score, from (0, 0) on.
 
     Raises:
-        ValueError: unless both classes are there, or if a score is NaN.
+        ValueError: unless both classes are there, or if a score is NaN or infinite.
     """
     false, true = _both(_one_curve(scores, labels)).rates
     return false[0], true[0]
@@ -354,7 +354,7 @@ def checked(scores: Scores, labels: Labels) -> tuple[Floats, NDArray[np.int64]]:
     """Scores as float64 and labels as int64, both (N,).
 
     Raises:
-        ValueError: if the shapes differ, there is none, a score is NaN, or a label not 0 or 1.
+        ValueError: if the shapes differ, there is none, a score is NaN or infinite, or a label not 0 or 1.
     """
     found: Floats = np.asarray(scores, dtype=np.float64)
     labels = np.asarray(labels)
@@ -364,8 +364,9 @@ def checked(scores: Scores, labels: Labels) -> tuple[Floats, NDArray[np.int64]]:
         )
     if len(found) == 0:
         raise ValueError("found no scores; a metric needs at least one image")
-    if np.isnan(found).any():
-        raise ValueError(f"{int(np.isnan(found).sum())} of {len(found)} scores are NaN")
+    odd = int(np.sum(~np.isfinite(found)))
+    if odd:  # two infinite scores differ by no number, so that they would not count as tied
+        raise ValueError(f"{odd} of {len(found)} scores are NaN or infinite")
     if not np.isin(labels, (0, 1)).all():
         raise ValueError("labels hold values other than 0 (real) and 1 (fake)")
     return found, labels.astype(np.int64)

@@ -59,15 +59,15 @@ def predict(
 
     The score is sigmoid(logit): above 0.5 means fake. `checkpoint` may be an exported ONNX file. With a
     calibration beside it (`wildrf calibrate`), a row also has the calibrated `probability` of fake and, by
-    the calibrated `threshold` of the logit, a `verdict`, real or fake.
+    the calibrated `threshold` of the logit, a `verdict`: real or fake, or undecided where that was asked for.
 
     Raises:
         CheckpointError: if the checkpoint, or the calibration beside it, cannot be used.
         InputError: if the device is not there.
     """
     files = (file for path in paths for file in (expand(path) if folders else [path]))
-    digest, rows = _rows(checkpoint, files, device, precision, batch, workers)
-    calibration = read_calibration(calibration_path(checkpoint), digest)
+    of, rows = _rows(checkpoint, files, device, precision, batch, workers)
+    calibration = read_calibration(calibration_path(checkpoint), *of)
     for row in rows:
         if row.logit is None:
             yield {"path": str(row.path), "error": row.error}
@@ -79,22 +79,24 @@ def _told(logit: float, calibration: Calibration | None) -> dict[str, Any]:
     told: dict[str, Any] = {"logit": logit, "score": sigmoid(logit)}
     if calibration is not None:
         told["probability"] = sigmoid(logit / calibration.temperature)
-        told["verdict"] = "fake" if logit > calibration.threshold else "real"
+        told["verdict"] = calibration.verdict(logit)
         told["threshold"] = calibration.threshold
     return told
 
 
 def _rows(
     checkpoint: Path, files: Iterable[Path], device: str, precision: str, batch: int, workers: int
-) -> tuple[str, Iterator[Scored]]:
-    """The SHA-256 of the weights, and what they make of the files."""
+) -> tuple[tuple[str, str], Iterator[Scored]]:
+    """The digests of weights and preprocessing, and what they make of the files."""
     if is_onnx(checkpoint):
         exported = load_onnx(checkpoint, device=device)
         rows = score_with(exported, exported.preprocessing, files, batch=batch, workers=workers)
-        return exported.meta.get("wildrf.checkpoint_sha256", ""), rows
+        of = exported.meta.get("wildrf.checkpoint_sha256", ""), exported.preprocessing.digest
+        return of, rows
     loaded = load_detector(checkpoint)
     compute = choose_compute(device, precision, loaded.spec)
-    return loaded.digest, score_files(loaded, files, compute=compute, batch=batch, workers=workers)
+    of = loaded.digest, loaded.preprocessing.digest
+    return of, score_files(loaded, files, compute=compute, batch=batch, workers=workers)
 
 
 def sigmoid(logit: float) -> float:

@@ -2,9 +2,10 @@
 
 Other detectors meet ours as a table, Parquet or CSV, of which two columns are read: `path` (relative to
 the folder) or `sha256`, and `logit` or `score`. Higher means more likely fake. A score in [0, 1] is
-P(fake), fake above 0.5; any other is taken as a logit, fake above 0. Every image of the folder must
-have exactly one row: a detector that is silent about hard images would look better than it is. A third
-column, `group`, says which images are to be drawn together, where no manifest does.
+P(fake), fake above 0.5; any other is taken as a logit, fake above 0, unless it looks like percent. Every
+image of the folder must have exactly one row: a detector that is silent about hard images would look
+better than it is. A third column, `group`, says which images are to be drawn together, where no manifest
+does.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from schemas.errors import InputError
 from schemas.layout import MANIFEST, place
+from train.artifacts import SCORES
 from train.data import Item, as_text
 from train.metrics import Floats
 
@@ -34,6 +36,21 @@ GROUPING = ("group_id", "author", "post_id", "group")
 
 AUTHOR, FEWEST_AUTHORS = "author", 5
 """Fewer groups than this in one class of a platform, and authors do not make them there."""
+
+WHOLE, MEAN = "all", "mean"
+"""What images without a platform are reported under, and the mean over platforms."""
+
+VALIDATION = "val_source"
+"""Only a training stamps its scores with this: where the images came from that chose its checkpoint."""
+
+STATED = pa.schema(
+    [(name, pa.string()) for name in ("path", "platform", "split", *GROUPING)]
+    + [("agreement", pa.float64())]
+    + [(name, pa.int64()) for name in ("votes", "width", "height")]
+)
+"""The columns of a manifest that are read here, where it has them."""
+
+WORDS = {"string": "text", "int64": "whole numbers", "double": "numbers"}
 
 CLIP = 1e-15
 """A P(fake) of exactly 0 or 1 is read as this far from it: its logit is infinite."""
@@ -64,6 +81,11 @@ class ScoredSet:
         """SHA-256 over label and bytes of every image: which images were judged."""
         rows = sorted(f"{y} {d}" for y, d in zip(self.labels.tolist(), self.digests, strict=True))
         return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+    @property
+    def skipped(self) -> frozenset[str]:
+        """Paths of images beside these that could not be scored."""
+        return frozenset(as_text(row["path"]) for row in self.context.get("skipped", ()))
 
     def sorted(self) -> "ScoredSet":
         """The same images by digest and path, so that two runs of one set line up."""
@@ -167,7 +189,7 @@ def read_manifest(root: Path) -> dict[str, dict[str, Any]]:
     """What the manifest beside the splits says, by path; empty where there is none.
 
     Raises:
-        InputError: if it cannot be read or has no paths.
+        InputError: if it cannot be read, has no paths, or has something else in a column of `STATED`.
     """
     file = root / MANIFEST
     if not file.is_file():
@@ -175,17 +197,53 @@ def read_manifest(root: Path) -> dict[str, dict[str, Any]]:
     table = _parquet(file)
     if "path" not in table.column_names:
         raise InputError(f"{file} has no column path; expected a manifest of a release; remove it")
+    for field in STATED:
+        if field.name in table.column_names:
+            at = table.column_names.index(field.name)
+            table = table.set_column(at, field, _cast(file, table.column(at), field))
     return {row["path"]: row for row in table.to_pylist() if row["path"]}
 
 
 def read_scores(path: Path) -> ScoredSet:
-    """The scores that a run of ours wrote to `path`, a file or its folder.
+    """The scores that an evaluation of ours wrote to `path`, a file or its folder.
 
     Raises:
-        InputError: if there is none, or it is not a scores file.
+        InputError: if there is none, if it is not a scores file, or the validation scores of a training.
     """
     file = find_scores(path)
     table = _parquet(file)
+    columns, context = _columns(file, table), _stamp(file, table)
+    if VALIDATION in context:
+        raise InputError(
+            f"{file} holds the validation scores that chose the checkpoint of a training; expected "
+            f"scores of test images; evaluate first: wildrf evaluate {file.parent} DIR --out "
+            f"{file.parent / 'evaluation'}"
+        )
+    groups = tuple(group or None for group in columns.get("group") or [None] * table.num_rows)
+    return ScoredSet(
+        tuple(columns["path"]),
+        tuple(columns["sha256"]),
+        tuple(map(shown_platform, columns["platform"])),
+        np.array(columns["label"], dtype=np.int64),
+        np.array(columns["logit"], dtype=np.float64),
+        groups,
+        context.get("grouping", "column group") if any(groups) else ONE_EACH,
+        context,
+    )
+
+
+def shown_platform(folders: str) -> str:
+    """What images of a platform's folders are reported under; never what stands for several."""
+    name = folders.split("/")[0] or WHOLE
+    return f"{name} (folder)" if name == MEAN else name
+
+
+def _columns(file: Path, table: pa.Table) -> dict[str, list[Any]]:
+    """The columns of a score file, as `SCORES` has them.
+
+    Raises:
+        InputError: if one is missing, or holds something else.
+    """
     missing = {"path", "sha256", "platform", "label", "logit"} - set(table.column_names)
     if missing:
         raise InputError(
@@ -194,21 +252,38 @@ def read_scores(path: Path) -> ScoredSet:
         )
     if not table.num_rows:
         raise InputError(f"{file} holds no image; expected the scores of a run; evaluate again")
-    columns = {name: table.column(name).to_pylist() for name in table.column_names}
-    _need_numbers(file, np.array(columns["logit"], dtype=np.float64), columns["path"])
-    groups = tuple(group or None for group in columns.get("group") or [None] * table.num_rows)
-    stamp = (table.schema.metadata or {}).get(b"wildrf", b"{}")
-    context = json.loads(stamp)
-    return ScoredSet(
-        tuple(columns["path"]),
-        tuple(columns["sha256"]),
-        tuple((p or "").split("/")[0] or "all" for p in columns["platform"]),
-        np.array(columns["label"], dtype=np.int64),
-        np.array(columns["logit"], dtype=np.float64),
-        groups,
-        context.get("grouping", "column group") if any(groups) else ONE_EACH,
-        context,
-    )
+    names = set(table.column_names) - {"score"}
+    held = {field.name: field for field in SCORES if field.name in names}
+    columns = {n: _cast(file, table.column(n), field).to_pylist() for n, field in held.items()}
+    _need_numbers(file, np.array(columns["logit"]), columns["path"])
+    odd = set(columns["label"]) - {0, 1}
+    if odd:
+        raise InputError(
+            f"{file} has label {min(odd)}; expected 0 (real) or 1 (fake); evaluate again"
+        )
+    return columns
+
+
+def _stamp(file: Path, table: pa.Table) -> dict[str, Any]:
+    """What the metadata of a score file tells of its making; nothing where it has none.
+
+    Raises:
+        InputError: if that is not what a run writes.
+    """
+    try:
+        found = json.loads((table.schema.metadata or {}).get(b"wildrf", b"{}"))
+        parts = [found.get(name, {}) for name in ("checkpoint", "preprocessing")]
+        usable = all(isinstance(part, dict) for part in parts)
+        usable &= all(isinstance(row["path"], str) for row in found.get("skipped", []))
+    except (ValueError, AttributeError, TypeError, KeyError):
+        usable = False
+    if not usable:
+        raise InputError(
+            f"{file} has metadata under wildrf that no run writes; expected those of an evaluation, or "
+            "none; evaluate again"
+        )
+    told: dict[str, Any] = found
+    return told
 
 
 def find_scores(path: Path) -> Path:
@@ -242,7 +317,7 @@ def read_foreign(file: Path) -> Foreign:
     """The scores in `file`, Parquet, CSV or TSV by its ending.
 
     Raises:
-        InputError: if it lacks a column, has no row, two rows for one image, or a score that is NaN.
+        InputError: if it lacks a column, has no row, two rows for one image, a score that is NaN, or percent.
     """
     table = _parquet(file) if file.suffix.lower() in (".parquet", ".pq") else _csv(file)
     key = _column(file, table, ("path", "sha256"))
@@ -259,12 +334,27 @@ def read_foreign(file: Path) -> Foreign:
             f"{file} has {count} rows for {name!r} ({twice} such images); expected one row per image; "
             "remove the others"
         )
-    probability = value == "score" and bool(np.all((numbers >= 0) & (numbers <= 1)))
+    probability = value == "score" and _are_probabilities(file, numbers)
     meant = "P(fake), fake above 0.5" if probability else "logit, fake above 0"
     logits = _logits(numbers) if probability else numbers
     named = table.column("group").to_pylist() if "group" in table.column_names else ()
     groups = {k: str(g) for k, g in zip(keys, named, strict=False) if g not in (None, "")}
     return Foreign(key, dict(zip(keys, logits.tolist(), strict=True)), groups, f"{value}: {meant}")
+
+
+def _are_probabilities(file: Path, scores: Floats) -> bool:
+    """Whether scores are P(fake), and not logits.
+
+    Raises:
+        InputError: if they can hardly be either, such as percent.
+    """
+    low, high = float(scores.min()), float(scores.max())
+    if low >= 0 and high > 1:
+        raise InputError(
+            f"{file} has scores from {low:g} to {high:g}; expected P(fake) from 0 to 1; divide percent by "
+            "100, or call the column logit if fake is above 0"
+        )
+    return low >= 0
 
 
 def _logits(probability: Floats) -> Floats:
@@ -342,13 +432,29 @@ def _column(file: Path, table: pa.Table, names: tuple[str, str]) -> str:
 
 
 def _numbers(file: Path, column: pa.ChunkedArray, name: str) -> Floats:
-    try:
-        values: Floats = np.array(pc.cast(column, pa.float64()).to_pylist(), dtype=np.float64)
-    except pa.ArrowException:
+    found = _cast(file, column, pa.field(name, pa.float64()))
+    return np.array(found.to_pylist(), dtype=np.float64)
+
+
+def _cast(file: Path, column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+    """`column` as `field` has it.
+
+    Raises:
+        InputError: if it holds something else, or nothing where there must be something.
+    """
+    if column.null_count and not field.nullable:
         raise InputError(
-            f"{file} has text in column {name}; expected numbers; write it again"
+            f"{file} has {column.null_count} rows without {field.name}; expected one in each; write it "
+            "again"
+        )
+    try:
+        return pc.cast(column, field.type)
+    except pa.ArrowException:
+        words = WORDS[str(field.type)]
+        raise InputError(
+            f"{file} has values in column {field.name} ({column.type}) that are no {words}; expected "
+            f"{words}; write it again"
         ) from None
-    return values
 
 
 def _need_numbers(file: Path, values: Floats, keys: Sequence[str]) -> None:

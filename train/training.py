@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 from schemas.labels import Label
 from schemas.policy import TrainPolicy
 from train import data, measure
-from train.artifacts import open_run_folder, skipped_rows, write_json, write_lines, write_scores
+from train.artifacts import (
+    CONFIG,
+    open_run_folder,
+    skipped_rows,
+    write_json,
+    write_lines,
+    write_scores,
+)
 from train.augment import TREATMENTS
 from train.calibration import set_aside
 from train.checkpoint import pack, to_bytes, write_atomically
@@ -138,6 +145,13 @@ class Loaded:
             {"root": str(s.root), "weight": s.weight, "manifest": data.manifest_digest(s.root)}
             for s in self.sources
         ]
+
+    def places(self, teacher_roots: Sequence[Path]) -> dict[str, Any]:
+        """The folders of all roots, and those a teacher learnt from, as any working directory finds them."""
+        roots = [str(source.root.resolve()) for source in self.sources]
+        sources = [{**o, "root": r} for o, r in zip(self.origins, roots, strict=True)]
+        taught = [str(root) for root in teacher_roots]
+        return {"root": roots[0], "sources": sources, "teacher_roots": taught}
 
 
 def _by_class(items: Sequence[data.Item]) -> dict[str, int]:
@@ -293,13 +307,15 @@ def finish(
     loaded: Loaded,
     spec: DetectorSpec,
     soft: int = 0,
+    teacher_roots: Sequence[Path] = (),
     **extra: Any,
 ) -> TrainResult:
     """Write the artifacts of a run; `extra` (plain values) goes into checkpoint and config.
 
-    `soft` counts the targets that are no class.
+    `soft` counts the targets that are no class; `teacher_roots` are the folders that a teacher learnt from,
+    for config.json alone.
     """
-    config = {
+    config: dict[str, Any] = {
         "recipe": asdict(run.recipe),
         "detector": spec.name,
         "parameters": sum(p.numel() for p in run.detector.parameters()),
@@ -331,6 +347,8 @@ def finish(
         simulated=loaded.simulated,
         soft_targets=soft,
     )
+    placed = {**config["data"], **loaded.places(teacher_roots)}
+    write_json(out / CONFIG, {**config, "data": placed})
     result = _write(out, run, state, loaded, spec, config, result, extra)
     for path in out.glob(".*.pixels.*"):  # they were kept for a run that is now over
         path.unlink(missing_ok=True)
@@ -392,7 +410,6 @@ def _write(
     write_atomically(result.checkpoint, to_bytes(checkpoint))
     aside = set_aside(result.checkpoint)
     result = replace(result, old_calibration=str(aside) if aside else None)
-    write_json(out / "config.json", config)
     write_lines(out / "curve.jsonl", ({**row, "run": run.key[:16]} for row in state.curve))
     record = {**result.to_dict(), "best_by": BEST_BY, "skipped_count": len(result.skipped)}
     record["checkpoint"] = result.checkpoint.name

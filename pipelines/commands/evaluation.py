@@ -73,6 +73,7 @@ def evaluate(
     from pipelines.engines import open_engine
 
     root = verb.one_folder(places, scores)
+    verb.refuse_with_scores(scores, reencoded=reencoded, device=device)
     looking = verb.looking_for(leaks, trained_on)
     with open_engine("local", workers=workers) as engine, working() as progress:
         if scores is not None:
@@ -97,6 +98,16 @@ def calibrate(
             "--fpr", min=0.0001, max=0.5, metavar="R", help="A false positive rate to promise."
         ),
     ] = None,
+    undecided: Annotated[
+        float | None,
+        typer.Option(
+            "--undecided",
+            min=0.0001,
+            max=0.5,
+            metavar="R",
+            help="Leave undecided what would err more often than R on either class.",
+        ),
+    ] = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -104,14 +115,19 @@ def calibrate(
 
     They are left beside the checkpoint, and `wildrf evaluate` uses them.
 
-    Example: wildrf calibrate runs/v1 releases/v1 --fpr 0.01
+    Example: wildrf calibrate runs/v1 releases/v1 --fpr 0.01 --undecided 0.05
     """
     from pipelines import detect
     from pipelines import evaluation as verb
 
     with working() as progress:
         result = verb.calibrate_folder(
-            detect.checkpoint_of(checkpoint), directory, device, rates or [0.01, 0.05], progress
+            detect.checkpoint_of(checkpoint),
+            directory,
+            device,
+            rates or [0.01, 0.05],
+            progress,
+            undecided=undecided,
         )
     show(result, verb.calibrate_lines(result), as_json)
 

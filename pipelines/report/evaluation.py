@@ -182,6 +182,15 @@ def warnings_of(result: Mapping[str, Any]) -> list[str]:
             )
     if leaks and leaks["n"]:
         told.append(f"{leaks['n']} test images are also in {leaks['against']}.")
+    if (result.get("data") or {}).get("split") == "val":
+        told.append(
+            "These are validation images, as the set has no test: if they chose the checkpoint, it flatters."
+        )
+    if result.get("calibrated_on"):
+        told.append(
+            f"The calibration was made on {result['calibrated_on']} of the images too: calibrated numbers "
+            "flatter."
+        )
     return told
 
 
@@ -292,7 +301,9 @@ def show_change(gap: Mapping[str, Any]) -> str:
 def _leak_context(result: Mapping[str, Any]) -> dict[str, Any]:
     leaks = result["leaks"]
     if leaks is None:
-        return {"words": LEAKS_UNKNOWN, "rows": [], "images": [], "more": 0}
+        note = result.get("leaks_note")
+        words = f"No image was looked for, {note}." if note else LEAKS_UNKNOWN
+        return {"words": words, "rows": [], "images": [], "more": 0}
     if not leaks["n"]:
         words = f"None of the images was found in {leaks['against']} (looked for: {leaks['how']})."
         return {"words": words, "rows": [], "images": [], "more": 0}
@@ -487,7 +498,7 @@ FEW = 100
 QUESTIONS = {
     "groups": "Groups are not known: every image counts as independent. Copies of one picture, or one "
     "author with many, would make every interval too narrow.",
-    "learnt": "Whether test images were learnt from: the training data is not known here.",
+    "learnt": "Whether test images were learnt from: they were not looked for in the training data.",
     "copies": "Whether pictures were learnt from in another file: only equal bytes were looked for; "
     "--leaks full looks for copies.",
     "file": "Whether the detector reads the file rather than the picture: too few reals and fakes have "
@@ -510,6 +521,7 @@ def write_matrix_page(result: Mapping[str, Any], out: Path) -> Path:
         title="Generalisation matrix",
         simulated=result.get("simulated", False),
         platforms=result["platforms"],
+        shared=result["shared"],
         rows=[_matrix_row(row, result["platforms"]) for row in result["rows"]],
     )
     return page.write(out, html)
@@ -521,9 +533,16 @@ def _matrix_row(row: Mapping[str, Any], platforms: Sequence[str]) -> dict[str, A
         "name": row["name"],
         "trained_on": ", ".join(row["trained_on"]) or "not known",
         "cells": cells,
-        "mean": show(row["mean"]["ap"]),
-        "unseen": show(row["unseen"]["ap"] if row["unseen"] else None),
+        "mean": _matrix_mean(row["mean"]),
+        "unseen": _matrix_mean(row["unseen"]),
     }
+
+
+def _matrix_mean(mean: Mapping[str, Any] | None) -> dict[str, str]:
+    """AP and its interval."""
+    if mean is None:
+        return {"value": show(None), "ends": ""}
+    return {"value": show(mean["ap"]), "ends": show_ends(mean["ci"]["ap"])}
 
 
 def _matrix_cell(cell: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -537,5 +556,6 @@ def _matrix_cell(cell: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "ends": show_ends(cell["ci"]["ap"]),
         "n": cell["n"],
         "seen": cell["seen"],
+        "other": not cell["same_images"],
         "percent": round(45 * strength),
     }

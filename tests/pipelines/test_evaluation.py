@@ -170,6 +170,99 @@ def test_training_data_that_is_gone_stops_no_evaluation_unless_it_was_named(fold
         )  # fmt: skip
 
 
+def recorded(run, place, **data):
+    """A copy of the checkpoint of `run` in `place`, whose record tells of `data`."""
+    place.mkdir()
+    shutil.copy(run / "checkpoint.pt", place)
+    teacher = {"teacher": "a" * 64} if "teacher_roots" in data else {}
+    (place / "config.json").write_text(json.dumps({"data": data, **teacher}))
+    return place / "checkpoint.pt"
+
+
+@pytest.fixture(scope="module")
+def tested(folder, tmp_path_factory):
+    """The test images of `folder` by themselves."""
+    root = tmp_path_factory.mktemp("tested") / "set"
+    shutil.copytree(folder / "test", root / "test")
+    return root
+
+
+def test_training_data_that_is_lost_is_named_beside_the_leaks_that_were_found(
+    folder, run, tested, tmp_path
+):
+    sources = [{"root": str(folder)}, {"root": str(tmp_path / "lost")}]
+    mixed = recorded(run, tmp_path / "mixed", root=str(folder), sources=sources)
+    all_gone = recorded(run, tmp_path / "gone", root=str(tmp_path / "lost"))
+
+    found = evaluation.evaluate_folder(mixed, tested, None, "cpu", draws=100)
+    nothing = evaluation.evaluate_folder(all_gone, tested, None, "cpu", draws=100)
+
+    assert found["leaks"]["n"] == 1
+    assert found["leaks"]["against"] == (
+        f"train and val of {folder.name}, as the run's record says (not found, so not looked in: lost)"
+    )
+    assert nothing["leaks"] is None
+    assert "leaks: not looked for, as lost, which it learnt from, is not found" in (
+        evaluation.evaluate_lines(nothing)
+    )
+
+
+def test_what_a_teacher_learnt_from_is_looked_in_or_named_as_not_recorded(
+    folder, run, tested, tmp_path
+):
+    own = tmp_path / "own"
+    shutil.copytree(folder / "val", own / "train")
+    known = recorded(run, tmp_path / "known", root=str(own), teacher_roots=[str(folder)])
+    blind = recorded(run, tmp_path / "blind", root=str(own), teacher_roots=[])
+
+    found, unknown = (
+        evaluation.evaluate_folder(student, tested, None, "cpu", draws=100)["leaks"]
+        for student in (known, blind)
+    )
+
+    assert found["images"] == [{"path": LEAKED, "kind": "same-bytes"}]
+    assert f"train and val of own, {folder.name}" in found["against"]
+    assert unknown["n"] == 0
+    assert "not looked in: what its teacher learnt from" in unknown["against"]
+
+
+def test_leaks_that_were_not_asked_for_are_not_said_to_be_unknown(wildrf, run, tested):
+    told = wildrf("evaluate", run, tested, "--leaks", "none", "--draws", 100, "--device", "cpu").err
+
+    assert "leaks: not looked for, as --leaks none asks for" in told
+    assert "not known what the detector learnt from" not in told
+
+
+def test_a_set_without_test_is_judged_on_val_and_the_output_says_so(wildrf, run, folder, tmp_path):
+    for part in ("train", "val"):
+        shutil.copytree(folder / part, tmp_path / "set" / part)
+    shutil.copy(run / "checkpoint.pt", tmp_path / "alone.pt")
+
+    answer = wildrf(
+        "evaluate", tmp_path / "alone.pt", tmp_path / "set", "--draws", 100, "--device", "cpu",
+        "--json",
+    )  # fmt: skip
+
+    found = json.loads(answer.out)
+    assert found["data"]["splits"] == {"train": 48, "val": 48}
+    assert found["leaks"]["against"].startswith("train of set, beside the judged images")
+    assert found["leaks"]["n"] == 0
+    (told,) = (line for line in evaluation.evaluate_lines(found) if line.startswith("images:"))
+    assert told.startswith("images: val, as there is no test (train 48, val 48)")
+
+
+def test_images_that_do_not_open_are_counted_by_platform_and_class_in_the_table(run):
+    result = json.loads((run / "evaluation/metrics.json").read_text())
+
+    lines = evaluation.evaluate_lines(result)
+
+    assert result["skipped_by"] == {"x": {"real": 0, "fake": 1}}
+    assert lines[0].split()[:3] == ["platform", "n", "skipped"]
+    assert [line.split()[:4] for line in lines if line.startswith("x")] == [
+        ["x", "14", "1", "fake"]
+    ]
+
+
 def test_a_set_without_splits_that_was_learnt_from_is_all_leak(folder, run, tmp_path):
     flat = tmp_path / "flat"
     shutil.copytree(folder / "train", flat)
@@ -303,9 +396,9 @@ def test_what_is_of_other_weights_is_left_out_and_the_page_says_so(wildrf, folde
 
 
 def test_a_page_on_simulated_data_says_so_still_when_it_is_made_anew(moved):
-    result = json.loads((moved / "evaluation/metrics.json").read_text())
+    file = moved / "evaluation/metrics.json"
     plain = (moved / "evaluation/report.html").read_text()
-    write_evaluation_page(result, moved / "evaluation", run=moved, simulated=True)
+    file.write_text(json.dumps({**json.loads(file.read_text()), "simulated": True}))
 
     again = remake_page(moved / "explain").read_text()
 
@@ -422,7 +515,11 @@ def test_what_a_mean_leaves_out_and_who_took_its_interval_is_told():
         draws=50,
     )
 
-    told = "\n".join(evaluation.evaluate_lines({**measure(scored, asked), "skipped": []}))
+    judged = {
+        "skipped": [], "skipped_by": {}, "leaks_note": None, "calibrated_on": None, "checkpoint": {},
+        "data": {"n": 180, "split": "test", "splits": {"test": 180}},
+    }  # fmt: skip
+    told = "\n".join(evaluation.evaluate_lines({**measure(scored, asked), **judged}))
 
     assert "mean AP and AUC: over 2 of 3 platforms, as the others have images of one class" in told
     assert "no interval of the mean, as c has none: the images of a class there are one" in told
@@ -493,6 +590,85 @@ def test_scores_of_another_detector_take_a_file_and_a_folder(wildrf, run, folder
     assert "expected CKPT and DIR" in alone.err
 
 
+def test_runs_that_were_only_trained_are_not_compared_by_their_validation_scores(
+    wildrf, run, tmp_path
+):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        shutil.copy(run / "scores.parquet", tmp_path / name)
+
+    answer = wildrf("compare", tmp_path / "a", tmp_path / "b")
+
+    assert answer.code == 2
+    assert "validation scores that chose the checkpoint" in answer.err
+    assert f"wildrf evaluate {tmp_path / 'a'} DIR --out" in answer.err
+
+
+def foreign_scores(run, place):
+    """The scores of the run as another detector would give them, of a picture that did not open too."""
+    rows = pq.read_table(run / "evaluation/scores.parquet").select(["path", "score"]).to_pylist()
+    rows.append({"path": "test/x/1_fake/broken.png", "score": 0.9})
+    pq.write_table(pa.Table.from_pylist(rows), place)
+    return place
+
+
+def test_a_picture_that_only_another_detector_could_open_stands_in_no_comparison(
+    wildrf, run, folder, tmp_path
+):
+    file = foreign_scores(run, tmp_path / "s.parquet")
+    judged = wildrf("evaluate", "--scores", file, folder, "--out", tmp_path / "theirs")
+
+    answer = wildrf("compare", run, tmp_path / "theirs", "--json")
+
+    assert "scores read as score: P(fake), fake above 0.5" in judged.err
+    found = json.loads(answer.out)
+    assert found["images"]["dropped"] == ["test/x/1_fake/broken.png"]
+    assert found["images"]["n"] == 62
+    assert evaluation.compare_lines(found)[0] == (
+        "left out of all: 1 images that not every detector could open, such as "
+        "test/x/1_fake/broken.png"
+    )
+
+
+def test_scores_of_another_detector_do_not_take_the_place_of_a_training(
+    wildrf, run, folder, tmp_path
+):
+    before = {name: (run / name).read_bytes() for name in ("scores.parquet", "metrics.json")}
+    file = foreign_scores(run, tmp_path / "s.parquet")
+
+    answer = wildrf("evaluate", "--scores", file, folder, "--out", run)
+
+    assert answer.code == 2
+    assert "use --out" in answer.err
+    assert {name: (run / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.parametrize("option", [("--reencoded",), ("--device", "cpu")])
+def test_an_option_that_scores_cannot_follow_is_refused(wildrf, run, folder, tmp_path, option):
+    file = foreign_scores(run, tmp_path / "s.parquet")
+
+    answer = wildrf("evaluate", "--scores", file, folder, *option)
+
+    assert answer.code == 2
+    assert f"{option[0]} cannot be had with --scores" in answer.err
+
+
+def test_a_score_file_in_the_folder_of_a_run_is_not_taken_for_its_scores(
+    wildrf, run, folder, tmp_path
+):
+    learnt = tmp_path / "learnt"
+    shutil.copytree(folder / "train", learnt / "train/x")
+    recorded(run, tmp_path / "other", root=str(learnt))
+    file = foreign_scores(run, tmp_path / "other/theirs.parquet")
+    wildrf("evaluate", "--scores", file, folder, "--out", tmp_path / "theirs")
+
+    answer = wildrf("matrix", run, tmp_path / "theirs", "--json")
+
+    second = json.loads(answer.out)["rows"][1]
+    assert second["trained_on"] == []
+    assert second["cells"]["x"]["seen"] is None
+
+
 def test_calibrate_says_what_it_promises_and_leaves_it_beside_the_checkpoint(
     wildrf, run, folder, tmp_path
 ):
@@ -504,11 +680,36 @@ def test_calibrate_says_what_it_promises_and_leaves_it_beside_the_checkpoint(
     )
 
     assert "at most 0.1 of new reals called fake: threshold" in told.err
+    assert "on the very images that set them (in-sample)" in told.err
     assert Path(found["path"]) == tmp_path / "own.calibration.json"
     assert [row["rate"] for row in found["conformal"]] == [0.01, 0.05]
     assert found["conformal"][0] == {
         "rate": 0.01, "threshold": None, "n_real": 24, "needs": 99, "rate_bound": None,
+        "n_groups": 24,
     }  # fmt: skip
+
+
+def test_verdicts_that_would_err_too_often_are_undecided_and_evaluate_says_how_many(
+    wildrf, run, folder, tmp_path
+):
+    shutil.copy(run / "checkpoint.pt", tmp_path / "own.pt")
+    own = tmp_path / "own.pt"
+
+    told = wildrf("calibrate", own, folder, "--undecided", 0.05, "--device", "cpu")
+    judged = wildrf("evaluate", own, folder, "--draws", 100, "--device", "cpu", "--json")
+    rows = wildrf("predict", own, folder / "test/x", "--device", "cpu", "--json").out.splitlines()
+    refused = wildrf("calibrate", own, folder, "--undecided", 0.01, "--device", "cpu")
+
+    assert "at most 0.05 of new reals called fake and of new fakes called real" in told.err
+    result = json.loads(judged.out)
+    found = result["undecided"]
+    assert (found["rate"], found["platforms"]["x"]["n"]) == (0.05, 14)
+    assert any("undecided of 14; of the others ACC" in x for x in evaluation.evaluate_lines(result))
+    verdicts = [row["verdict"] for row in map(json.loads, rows) if "verdict" in row]
+    share = verdicts.count("undecided") / len(verdicts)
+    assert found["platforms"]["x"]["share"] == pytest.approx(share)
+    assert refused.code == 2
+    assert "expected at least 99 of each" in refused.err
 
 
 def test_a_matrix_marks_the_platform_a_run_was_trained_on(wildrf, run, folder, tmp_path):
@@ -520,9 +721,6 @@ def test_a_matrix_marks_the_platform_a_run_was_trained_on(wildrf, run, folder, t
     record = json.loads((run / "config.json").read_text())
     record["data"] = {"root": str(learnt)}
     (other / "config.json").write_text(json.dumps(record))
-    judged = json.loads((other / "evaluation/metrics.json").read_text())
-    judged["checkpoint"]["path"] = str(other / "checkpoint.pt")
-    (other / "evaluation/metrics.json").write_text(json.dumps(judged))
 
     answer = wildrf("matrix", run, other, "--report", tmp_path / "matrix.html", "--json")
 
@@ -531,6 +729,8 @@ def test_a_matrix_marks_the_platform_a_run_was_trained_on(wildrf, run, folder, t
     first, second = found["rows"]
     assert (first["trained_on"], second["trained_on"]) == ([], ["x"])
     assert second["cells"]["x"]["seen"]
+    assert first["cells"]["x"]["seen"] is None
+    assert found["shared"] == ["reddit", "x"]
     assert second["unseen"]["ap"] == second["cells"]["reddit"]["ap"]
     assert "color-mix" in (tmp_path / "matrix.html").read_text()
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
+from scipy.stats import norm
 from sklearn.metrics import balanced_accuracy_score, log_loss
 
 from schemas.errors import CheckpointError, InputError
@@ -14,6 +15,7 @@ from train.calibration import (
     calibrate,
     calibration_path,
     conformal_threshold,
+    find_band,
     fit_temperature,
     read_calibration,
     write_calibration,
@@ -147,3 +149,89 @@ def test_a_damaged_calibration_is_one_clear_line(tmp_path, spoil):
 
     with pytest.raises(CheckpointError, match="is damaged; expected what `wildrf calibrate` wrote"):
         read_calibration(path, "a" * 64)
+
+
+def test_a_calibration_is_refused_where_the_checkpoint_is_fed_otherwise(tmp_path):
+    path = tmp_path / "c.json"
+    write_calibration(path, made(*drawn()))
+
+    assert read_calibration(path, "a" * 64, "b" * 16) is not None
+    with pytest.raises(CheckpointError, match="is of preprocessing bbbbbbbbbbbb, this one is eeee"):
+        read_calibration(path, "a" * 64, "e" * 16)
+
+
+def test_the_bound_on_a_rate_counts_groups_and_not_the_images_in_them():
+    rng = np.random.default_rng(2)
+    size, count, rate = 10, 60, 0.05
+    by_images, by_groups = [], []
+    for _ in range(1000):
+        reals = np.repeat(rng.normal(size=count), size) + 1e-9 * rng.normal(size=count * size)
+        found = conformal_threshold(reals, rate, groups=count)
+        true = norm.sf(found.threshold)
+        by_groups.append(true <= found.rate_bound)
+        by_images.append(true <= conformal_threshold(reals, rate).rate_bound)
+
+    assert np.mean(by_groups) >= 0.94
+    assert np.mean(by_images) < 0.9  # what taking images as independent would promise and not keep
+
+
+def test_groups_of_reals_are_counted_and_an_image_without_one_is_its_own():
+    logits, labels = drawn()
+    groups = ["a" if k % 2 else None for k in range(len(labels))]
+
+    found = made(logits, labels, groups=groups).conformal[1]
+
+    alone = int(np.sum((labels == 0) & (np.arange(len(labels)) % 2 == 0)))
+    assert found.n_groups == alone + 1
+    assert found.rate_bound > made(logits, labels).conformal[1].rate_bound
+
+
+def test_a_calibration_knows_the_images_it_was_made_on(tmp_path):
+    digests = [f"{k:064x}"[::-1] for k in range(1, 301)]
+    logits, labels = drawn()
+    path = tmp_path / "c.json"
+
+    write_calibration(path, made(logits, labels, digests=digests))
+
+    found = read_calibration(path, "a" * 64)
+    assert found.holds([digests[0], digests[299], "f" * 64]) == 2
+    assert made(logits, labels).holds(digests) is None
+    assert "seen" not in found.to_dict()
+
+
+@pytest.mark.parametrize("shift", [1.0, 6.0])
+def test_a_verdict_errs_on_neither_class_more_often_than_promised(shift):
+    rng = np.random.default_rng(3)
+    labels = np.repeat([0, 1], 100)
+    wrong = []
+    for _ in range(1000):
+        band = find_band(rng.gumbel(shift * labels), labels, 0.1, threshold=0.0)
+        real_above = 1 - np.exp(-np.exp(-band.high))
+        fake_below = np.exp(-np.exp(-(band.low - shift)))
+        wrong.append((real_above, fake_below))
+        assert band.low <= band.high
+
+    assert np.all(np.mean(wrong, axis=0) <= 0.1 + 0.003)
+
+
+def test_a_band_leaves_undecided_what_lies_between_and_nothing_where_the_classes_are_apart():
+    labels = np.repeat([0, 1], 50)
+    logits = np.concatenate([np.linspace(-3, 1, 50), np.linspace(-1, 3, 50)])
+
+    band = made(logits, labels, undecided=0.1).band
+    apart = made(logits + 8 * labels, labels, undecided=0.1).band
+
+    assert [band.verdict(z) for z in (-2.9, 0.0, 2.9)] == ["real", "undecided", "fake"]
+    assert apart.low == apart.high
+    with pytest.raises(InputError, match=r"found 50 real and 50 fake .* at least 99 of each"):
+        made(logits, labels, undecided=0.01)
+
+
+def test_a_band_comes_back_from_its_file(tmp_path):
+    path = tmp_path / "c.json"
+    calibration = made(*drawn(), undecided=0.1)
+
+    write_calibration(path, calibration)
+
+    assert read_calibration(path, "a" * 64) == calibration
+    assert calibration.verdict(calibration.band.high + 1) == "fake"

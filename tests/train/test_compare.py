@@ -8,8 +8,9 @@ import pytest
 from scipy.stats import norm
 
 from schemas.errors import InputError
-from train.compare import compare, matrix, mcnemar
+from train.compare import Judged, compare, matrix, mcnemar
 from train.measure import report
+from train.metrics import Sample
 from train.scores import ONE_EACH, ScoredSet
 
 
@@ -156,30 +157,89 @@ def test_a_platform_on_which_both_are_always_right_leaves_the_mean_difference_op
     assert mean["difference"] - mean["ci"][0] == pytest.approx(high / 2, rel=0.05)
 
 
-def judged(values):
-    return {
-        "platforms": {
-            p: {
-                "n": 10, "n_real": 5, "n_fake": 5, "acc": v, "ap": v, "auc": v,
-                "ci": {"acc": [v, v], "ap": [v, v], "auc": [v, v]},
-            }
-            for p, v in values.items()
-        }
-    }  # fmt: skip
+def skipping(run, *paths):
+    """`run` as if it could not open the images at `paths`."""
+    kept = [row for row, path in enumerate(run.paths) if path not in paths]
+    rows = [{"path": path, "reason": "does not decode"} for path in paths]
+    return replace(run.take(kept), context={"skipped": rows})
 
 
-def test_a_matrix_averages_over_platforms_a_run_was_not_trained_on():
-    found = matrix(
-        {
-            "one": (["reddit"], judged({"reddit": 0.9, "x": 0.6, "facebook": 0.8})),
-            "two": ([], judged({"x": 0.7})),
-        }
-    )
+def test_an_image_that_one_detector_could_not_open_is_left_out_of_both_and_named():
+    one, other = pair(20)
 
+    found = compare({"a": skipping(one, "003"), "b": skipping(other, "017", "018")}, draws=100)
+
+    assert found["images"]["dropped"] == ["003", "017", "018"]
+    assert found["images"]["n"] == 37
+    kept = other.take([row for row in range(40) if row not in (3, 17, 18)])
+    want = Sample(kept.logits, kept.labels).point()["auc"]
+    assert found["comparisons"][0]["parts"]["all"]["auc"]["b"] == pytest.approx(want)
+    with pytest.raises(InputError, match="different images"):
+        compare({"a": skipping(one, "003"), "b": other.take(range(39))})
+
+
+def test_groups_that_only_the_second_run_knows_are_drawn_together_all_the_same():
+    one, other = pair(60)
+    groups = tuple(str(k // 6) for k in range(120))
+    grouped = replace(other, groups=groups, grouping="column group")
+
+    found = compare({"a": one, "b": grouped}, draws=100)
+
+    assert found["groups"] == {"source": "column group", "n": 20}
+
+
+def ranked(values, n=30):
+    """One detector on platforms, with the AUC of each about as in `values`."""
+    rng = np.random.default_rng(0)
+    labels = np.tile(np.repeat([0, 1], n), len(values))
+    shift = np.repeat([norm.ppf(v) * np.sqrt(2) for v in values.values()], 2 * n)
+    names = [f"{p}{k}" for p in values for k in range(2 * n)]
+    platforms = [p for p in values for _ in range(2 * n)]
+    run = scored(rng.normal(size=len(labels)) + shift * labels, labels, platforms=platforms)
+    return replace(run, paths=tuple(names), digests=tuple(names))
+
+
+def test_a_matrix_averages_over_platforms_on_which_all_runs_saw_the_same_images():
+    one = ranked({"reddit": 0.9, "x": 0.6, "facebook": 0.8})
+    two = ranked({"facebook": 0.7, "x": 0.7})
+
+    found = matrix({"one": Judged(one, ("reddit", "x"), True), "two": Judged(two)}, draws=200)
+
+    first, second = found["rows"]
     assert found["platforms"] == ["facebook", "reddit", "x"]
-    assert found["rows"][0]["unseen"]["ap"] == pytest.approx(0.7)
-    assert found["rows"][0]["cells"]["reddit"]["seen"]
-    assert not found["rows"][0]["cells"]["x"]["seen"]
-    assert set(found["rows"][1]["cells"]) == {"x"}
-    assert found["rows"][1]["mean"]["ap"] == 0.7
-    assert found["rows"][1]["unseen"] is None  # nobody says what it was trained on
+    assert found["shared"] == ["facebook", "x"]
+    assert first["mean"]["over"] == second["mean"]["over"] == ["facebook", "x"]
+    aucs = [first["cells"][p]["auc"] for p in ("facebook", "x")]
+    assert first["mean"]["auc"] == pytest.approx(np.mean(aucs))
+    assert first["mean"]["ci"]["auc"][0] < first["mean"]["auc"] < first["mean"]["ci"]["auc"][1]
+    assert first["unseen"]["over"] == ["facebook"]
+    assert first["unseen"]["auc"] == pytest.approx(first["cells"]["facebook"]["auc"])
+    assert [first["cells"][p]["seen"] for p in ("facebook", "reddit", "x")] == [False, True, True]
+
+
+def test_a_matrix_does_not_say_unseen_where_nobody_knows_what_a_run_was_trained_on():
+    run = ranked({"reddit": 0.9, "x": 0.6})
+
+    found = matrix({"no": Judged(run), "part": Judged(run, ("x",), False)}, draws=100)
+
+    nothing, part = found["rows"]
+    assert [nothing["cells"][p]["seen"] for p in ("reddit", "x")] == [None, None]
+    assert [part["cells"][p]["seen"] for p in ("reddit", "x")] == [None, True]
+    assert nothing["unseen"] is part["unseen"] is None
+
+
+def test_cells_about_other_images_are_marked_and_in_no_mean():
+    run = ranked({"reddit": 0.9, "x": 0.6})
+    fewer = run.take(range(1, len(run)))
+
+    found = matrix({"all": Judged(run), "fewer": Judged(fewer)}, draws=100)
+
+    assert found["shared"] == ["x"]
+    assert [row["cells"]["reddit"]["same_images"] for row in found["rows"]] == [True, False]
+    assert all(row["cells"]["x"]["same_images"] for row in found["rows"])
+    assert found["rows"][1]["mean"]["over"] == ["x"]
+    alone = matrix(
+        {"a": Judged(run.take(range(60))), "b": Judged(run.take(range(60, 120)))}, draws=100
+    )
+    assert alone["shared"] == []
+    assert alone["rows"][0]["mean"]["ap"] is None

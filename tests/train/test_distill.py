@@ -1,6 +1,7 @@
 """Distillation: the student sees what the teacher judged, and learns it."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from schemas.errors import CheckpointError, InputError
 from schemas.labels import Split
 from schemas.policy import AugmentPolicy
 from train import training
+from train.artifacts import TEACHER, Learnt, read_learnt
 from train.checkpoint import load_detector, pack, to_bytes
 from train.config import Compute, build_detector
 from train.data import Keeping, find_images, load_images
@@ -302,3 +304,21 @@ def test_a_full_disk_is_one_line_when_the_teacher_has_spoken(teacher, images, tm
 
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_student_records_what_its_teacher_learnt_from_or_that_nobody_knows(
+    picture_set, recipe, tmp_path, teacher
+):
+    taught, short = tmp_path / "taught", dataclasses.replace(recipe, epochs=1)
+    taught.mkdir()
+    (taught / "checkpoint.pt").write_bytes(teacher.read_bytes())
+    record = {"data": {"root": str(tmp_path / "elsewhere")}}
+    (taught / "config.json").write_text(json.dumps(record))
+
+    known = distill(taught / "checkpoint.pt", picture_set, tmp_path / "a", short).checkpoint
+    blind = distill(teacher, picture_set, tmp_path / "b", short).checkpoint
+
+    own = picture_set.resolve()
+    assert read_learnt(known) == Learnt((own, tmp_path / "elsewhere"))
+    assert read_learnt(blind) == Learnt((own,), (TEACHER,))
+    assert known.read_bytes() == blind.read_bytes()

@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from schemas.errors import CheckpointError, InputError
 from schemas.policy import TrainPolicy
 from train.calibration import calibration_path, read_calibration
-from train.checkpoint import load_detector
+from train.checkpoint import load_detector, to_bytes
 from train.data import find_images
 from train.evaluate import Known, calibrate_checkpoint, choose_validation, evaluate, evaluate_scores
 from train.explain import colour, look, overlay, score_of
@@ -110,6 +111,37 @@ def test_without_a_test_split_everything_is_evaluated_by_platform(
     assert list(deep["platforms"]) == ["reddit", "twitter"]
 
 
+def test_a_set_without_test_is_judged_on_val_which_is_said_and_never_on_train(
+    checkpoint, picture_set, tmp_path
+):
+    for part in ("train", "val"):
+        shutil.copytree(picture_set / part, tmp_path / part)
+
+    found = evaluate(checkpoint, tmp_path, out=tmp_path / "out", draws=10)
+
+    assert found["data"]["n"] == 12
+    assert found["data"]["split"] == "val"
+    assert found["data"]["splits"] == {"train": 24, "val": 12}
+    kept = pq.read_table(tmp_path / "out/scores.parquet")["path"].to_pylist()
+    assert all(path.startswith("val/") for path in kept)
+    shutil.rmtree(tmp_path / "val")
+    with pytest.raises(InputError, match="24 images under train and none to judge on"):
+        evaluate(checkpoint, tmp_path, draws=10)
+
+
+def test_a_checkpoint_that_gives_no_number_is_refused_and_not_judged_without_those_images(
+    checkpoint, picture_set, tmp_path
+):
+    broken = torch.load(checkpoint, weights_only=True)
+    for tensor in broken["weights"].values():
+        if tensor.is_floating_point():
+            tensor.fill_(float("nan"))
+    (tmp_path / "nan.pt").write_bytes(to_bytes(broken))
+
+    with pytest.raises(CheckpointError, match=r"nan\.pt gives test/reddit/0_real/.* no number"):
+        evaluate(tmp_path / "nan.pt", picture_set, draws=10)
+
+
 def test_classes_nested_under_a_generator_are_one_platform(checkpoint, picture_set, tmp_path):
     shutil.copytree(picture_set / "test/reddit", tmp_path / "test/progan/car")
     shutil.copytree(picture_set / "test/twitter", tmp_path / "test/progan/cat")
@@ -192,8 +224,28 @@ def test_a_calibration_beside_the_checkpoint_is_used_and_one_of_other_weights_re
 def test_evaluating_on_the_images_of_the_calibration_is_refused(calibrated, larger_set):
     calibrate_checkpoint(calibrated, larger_set, rates=[0.05])
 
-    with pytest.raises(CheckpointError, match="made on the very images to be evaluated"):
+    with pytest.raises(CheckpointError, match="made on 40 of the 40 images to be evaluated"):
         evaluate(calibrated, larger_set, draws=10)
+
+
+def test_images_that_set_the_threshold_are_counted_and_many_of_them_refused(
+    calibrated, larger_set, picture_set, tmp_path
+):
+    calibrate_checkpoint(calibrated, larger_set, rates=[0.05])
+    root = tmp_path / "set"
+    shutil.copytree(picture_set / "test", root / "test")
+    copied, place = sorted((larger_set / "faces/0_real").iterdir()), root / "test/reddit/0_real"
+
+    clean = evaluate(calibrated, root, draws=10)
+    shutil.copy(copied[0], place / "other-name.png")
+    few = evaluate(calibrated, root, draws=10)
+    for file in copied[1:4]:
+        shutil.copy(file, place)
+
+    assert (clean["calibrated_on"], few["calibrated_on"]) == (0, 1)
+    assert "seen" not in few["calibration"]
+    with pytest.raises(CheckpointError, match="made on 4 of the 28 images to be evaluated"):
+        evaluate(calibrated, root, draws=10)
 
 
 def test_a_calibration_takes_val_or_what_stood_in_for_it_and_never_test(picture_set, tmp_path):
@@ -356,7 +408,11 @@ SPOILED = {
         "1 scores that are missing",
     ),
     "none": (lambda rows: [{**rows[0], "score": None}, *rows[1:]], "1 scores that are missing"),
-    "text": (lambda rows: [{**r, "score": "high"} for r in rows], "has text in column score"),
+    "text": (lambda rows: [{**r, "score": "high"} for r in rows], "no numbers; expected numbers"),
+    "percent": (
+        lambda rows: [{**r, "score": 100 * r["score"]} for r in rows],
+        "scores from 10 to 90; expected P.fake. from 0 to 1; divide percent by 100",
+    ),
     "no score": (lambda rows: [{"path": r["path"]} for r in rows], "expected logit or score"),
     "no key": (lambda rows: [{"score": r["score"]} for r in rows], "expected path or sha256"),
     "empty": (lambda rows: [], "has no row|expected path or sha256"),
@@ -388,6 +444,7 @@ def test_scores_beyond_zero_and_one_are_logits_and_certain_ones_are_kept(picture
 
     assert "P(fake)" in sure["checkpoint"]["detector"]
     assert "logit, fake above 0" in wide["checkpoint"]["detector"]
+    assert wide["checkpoint"]["scores"] == "score: logit, fake above 0"
     assert sure["platforms"]["reddit"]["acc"] == wide["platforms"]["reddit"]["acc"] == 1.0
 
 
@@ -407,6 +464,7 @@ def test_corrupt_test_images_are_listed_and_one_class_gives_none(checkpoint, pic
     found = evaluate(checkpoint, tmp_path, draws=10)
 
     assert [row["path"] for row in found["skipped"]] == ["test/x/1_fake/broken.png"]
+    assert found["skipped_by"] == {"x": {"real": 0, "fake": 1}}
     assert found["platforms"]["x"]["ap"] is None
     assert found["mean"]["ap"] is None
     assert found["platforms"]["x"]["acc"] is not None

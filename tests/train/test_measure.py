@@ -328,6 +328,29 @@ def test_a_promise_is_kept_on_images_like_those_of_the_calibration_and_seen_to_b
     assert unlike["n_real"] == 200
 
 
+def test_what_a_band_leaves_undecided_is_told_with_an_interval_and_the_others_are_judged():
+    from train.calibration import calibrate
+
+    rng = np.random.default_rng(5)
+    labels = np.tile([0, 1], 300)
+    learnt, test = (scored(rng.normal(2 * labels), labels) for _ in range(2))
+    told = {"checkpoint": "a", "preprocessing": "b", "data": {}, "undecided": 0.05}
+    calibration = calibrate(learnt.logits, learnt.labels, **told)
+
+    found = measure(test, Asked(calibration=calibration, draws=300))["undecided"]
+
+    verdicts = np.array([calibration.verdict(logit) for logit in test.logits])
+    decided = verdicts != "undecided"
+    right = (verdicts == "fake") == (labels == 1)
+    part = found["platforms"]["all"]
+    assert part["share"] == pytest.approx(np.mean(~decided))
+    assert 0.1 < part["ci"][0] < part["share"] < part["ci"][1] < 0.6
+    assert part["decided"]["n"] == decided.sum()
+    assert part["decided"]["acc"] == pytest.approx(right[decided].mean())
+    assert part["decided"]["ci"]["acc"][0] < part["decided"]["acc"]
+    assert measure(test, Asked(draws=100))["undecided"] is None
+
+
 def test_images_tied_through_a_third_are_one_group():
     rows = [
         {"author": "a", "group_id": "1"},

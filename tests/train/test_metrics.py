@@ -95,8 +95,14 @@ def test_nan_empty_and_odd_labels_are_refused(metric):
         metric(np.zeros((2, 1)), np.array([0, 1]))
 
 
-def test_infinite_scores_are_ranked():
-    assert roc_auc(np.array([np.inf, -np.inf]), np.array([1, 0])) == 1.0
+@pytest.mark.parametrize("metric", [accuracy, average_precision, roc_auc])
+def test_infinite_scores_are_refused_as_scikit_learn_refuses_them(metric):
+    scores, labels = np.array([np.inf, np.inf, 0.0]), np.array([1, 0, 0])
+
+    with pytest.raises(ValueError, match="2 of 3 scores are NaN or infinite"):
+        metric(scores, labels)
+    with pytest.raises(ValueError, match="infinity"):
+        roc_auc_score(labels, scores)
 
 
 def sample(n, seed=0):

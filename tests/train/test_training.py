@@ -670,3 +670,19 @@ def test_targets_that_are_no_class_are_counted(picture_set, recipe, tmp_path):
 
     assert (hard.soft_targets, soft.soft_targets) == (0, 10)
     assert json.loads((tmp_path / "soft/metrics.json").read_text())["soft_targets"] == 10
+
+
+def test_the_record_finds_the_data_from_anywhere_and_the_checkpoint_is_the_same_wherever_it_lay(
+    picture_set, recipe, tmp_path, monkeypatch
+):
+    short = dataclasses.replace(recipe, epochs=1)
+    monkeypatch.chdir(picture_set.parent)
+
+    train_detector(Path(picture_set.name), tmp_path / "a", short)
+    train_detector(picture_set, tmp_path / "b", short)
+
+    records = [json.loads((tmp_path / run / "config.json").read_text()) for run in "ab"]
+    assert records[0]["data"] == records[1]["data"]
+    assert records[0]["data"]["root"] == str(picture_set.resolve())
+    one, other = ((tmp_path / run / "checkpoint.pt").read_bytes() for run in "ab")
+    assert one == other
