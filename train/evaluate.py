@@ -30,7 +30,7 @@ from train.calibration import (
     write_calibration,
 )
 from train.checkpoint import LoadedDetector, load_detector
-from train.config import choose_compute, code_versions
+from train.config import Compute, choose_compute, code_versions
 from train.data import EVAL_BATCH, Item, Skipped, choose_train_val, decode, find_images
 from train.measure import Asked, Leaks, measure
 from train.metrics import Floats
