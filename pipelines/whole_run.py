@@ -22,7 +22,7 @@ from curate.workspace import Workspace
 from labeling.stage import take_in_all
 from labeling.tasks import read_export
 from pipelines import judge
-from schemas.errors import GateError, InputError
+from schemas.errors import GateError, InputError, OtherRunError
 
 Say = Callable[[str], None]
 
@@ -156,16 +156,26 @@ def audit(context: Context) -> dict[str, Any]:
 
 
 def train(context: Context) -> dict[str, Any]:
-    """The detector of the policy."""
+    """The detector of the policy.
+
+    Raises:
+        InputError: if its folder holds that of another policy or release.
+    """
     from pipelines.detect import say_epoch
     from train.training import train_detector
 
-    result = train_detector(
-        context.release,
-        context.run,
-        context.workspace.policy.train,
-        on_epoch=lambda report: context.say(say_epoch(report)),
-    )
+    try:
+        result = train_detector(
+            context.release,
+            context.run,
+            context.workspace.policy.train,
+            on_epoch=lambda report: context.say(say_epoch(report)),
+        )
+    except OtherRunError as error:
+        raise InputError(
+            f"{context.run} holds another run ({error.differs}); expected one of this [train] and this "
+            "release; move that folder away to train anew, or take the change back"
+        ) from None
     return result.to_dict()
 
 

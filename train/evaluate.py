@@ -29,7 +29,7 @@ from train.calibration import (
 )
 from train.checkpoint import LoadedDetector, load_detector
 from train.config import choose_compute, code_versions
-from train.data import EVAL_BATCH, Item, Skipped, choose_train_val, decode, find_images
+from train.data import EVAL_BATCH, Item, Skipped, decode, find_images
 from train.measure import Asked, Leaks, measure
 from train.metrics import Floats
 from train.predict import Scored, score_files
@@ -38,6 +38,7 @@ from train.resampling import DRAWS
 from train.scores import ONE_EACH, ScoredSet, find_groups, join_foreign, read_foreign
 from train.slices import ImageFacts
 from train.transforms import Preprocessing
+from train.validation import choose_train_val
 
 WHOLE = "all"
 """Platform name in a set whose folders name none."""
