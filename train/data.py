@@ -265,12 +265,19 @@ def read_files(
     preprocessing: Preprocessing,
     *,
     workers: int,
+    on_file: Callable[[int], None] = lambda _: None,
 ) -> Files:
-    """The files of `items` of `root` (or of the roots of a mixed set), none of them decoded."""
+    """The files of `items` of `root` (or of the roots of a mixed set), none of them decoded.
+
+    `on_file` is called with 1 for each file that is read.
+    """
     roots = (root,) if isinstance(root, Path) else tuple(root)
     paths = [roots[item.source] / item.path for item in items]
-    digests = tuple(in_order(digest_of, paths, workers=workers))
-    return Files(roots, tuple(items), digests, preprocessing)
+    digests = []
+    for digest in in_order(digest_of, paths, workers=workers):
+        digests.append(digest)
+        on_file(1)
+    return Files(roots, tuple(items), tuple(digests), preprocessing)
 
 
 def digest_of(path: Path) -> str | None:

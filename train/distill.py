@@ -143,7 +143,7 @@ def distill(
     open_run_folder(out)
     saved = saved_epochs(out / STATE_FILE, recipe)
     digest, keeping = loaded_teacher.digest, keeping_in(out, cache, recipe)
-    found = find_train_val(as_sources(root), recipe, prep)
+    found = find_train_val(as_sources(root), recipe, prep, watch.progress)
     if (over := finished(out, saved, found, recipe, digest)) is not None:
         return over
     loaded = load_train_val(found, keeping, recipe, watch.progress)

@@ -175,7 +175,7 @@ def _by_class(items: Sequence[data.Item]) -> dict[str, int]:
 
 
 def find_train_val(
-    sources: Sequence[data.Source], recipe: TrainPolicy, prep: Preprocessing
+    sources: Sequence[data.Source], recipe: TrainPolicy, prep: Preprocessing, progress: Progress
 ) -> Found:
     """The train files of all sources and the val files of the first, read but not decoded.
 
@@ -184,8 +184,9 @@ def find_train_val(
     """
     chosen = find_sources(sources)
     roots = [source.root for source in sources]
+    progress.start("reading", len(chosen.train) + len(chosen.val))
     train, val = (
-        data.read_files(roots, items, prep, workers=recipe.workers)
+        data.read_files(roots, items, prep, workers=recipe.workers, on_file=progress.advance)
         for items in (chosen.train, chosen.val)
     )
     train, left_out = unseen(train, val)
@@ -293,7 +294,7 @@ def train_detector(
     open_run_folder(out)
     saved = saved_epochs(out / STATE_FILE, recipe)
     prep = preprocessing_of(recipe, spec)
-    found = find_train_val(as_sources(root), recipe, prep)
+    found = find_train_val(as_sources(root), recipe, prep, watch.progress)
     if (over := finished(out, saved, found, recipe)) is not None:
         return over
     loaded = load_train_val(found, keeping_in(out, cache, recipe), recipe, watch.progress)

@@ -653,6 +653,7 @@ def test_progress_is_told_of_every_image(picture_set, recipe, tmp_path):
     train_detector(picture_set, tmp_path, dataclasses.replace(recipe, windows=2), progress=told)
 
     assert told.stages == [
+        ["reading", 36, 36],
         ["decoding val", 12, 12],
         ["decoding train", 24, 24],
         *([f"epoch {k}", 48, 48] for k in (1, 2, 3)),
@@ -681,7 +682,7 @@ def test_minutes_that_are_left_are_told_and_include_the_last_validation(
 
     result = train_detector(picture_set, tmp_path, timed, progress=told, clock=clock)
 
-    assert told.stages[2][0] == "epoch 1 (5 of 5 min left)"
+    assert told.stages[3][0] == "epoch 1 (5 of 5 min left)"
     assert result.stopped == "max_minutes 5 reached"
     assert 240 < result.seconds <= 303
 
