@@ -23,7 +23,7 @@ from curate.workspace import Workspace
 from labeling.stage import take_in_all
 from labeling.tasks import read_export
 from pipelines import judge
-from schemas.errors import GateError, InputError
+from schemas.errors import GateError, InputError, OtherRunError
 
 Say = Callable[[str], None]
 
@@ -155,18 +155,29 @@ def audit(context: Context) -> dict[str, Any]:
 
 
 def train(context: Context) -> dict[str, Any]:
-    """The detector of the policy, and what it makes of the workspace's cases, if there are some."""
+    """The detector of the policy, and what it makes of the workspace's cases, if there are some.
+
+    Raises:
+        InputError: if its folder holds that of another policy or release.
+    """
     from pipelines import cases
     from pipelines.detect import moved_lines, say_epoch
     from train.training import train_detector
 
     table = cases.table_for(None, context.workspace.root)
-    result = train_detector(
-        context.release,
-        context.run,
-        context.workspace.policy.train,
-        on_epoch=lambda report: context.say(say_epoch(report)),
-    ).to_dict()
+    try:
+        trained = train_detector(
+            context.release,
+            context.run,
+            context.workspace.policy.train,
+            on_epoch=lambda report: context.say(say_epoch(report)),
+        )
+    except OtherRunError as error:
+        raise InputError(
+            f"{context.run} holds another run ({error.differs}); expected one of this [train] and this "
+            "release; move that folder away to train anew, or take the change back"
+        ) from None
+    result = trained.to_dict()
     for line in (*moved_lines(result), *cases.after_training(result, table)):
         context.say(line)
     return result

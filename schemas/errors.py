@@ -4,7 +4,8 @@ WildrfError
 ├── InputError            what the user gave cannot be used: a path, a file, an option
 │   ├── PolicyError       wildrf.toml asks for something we cannot do
 │   ├── ExportError       a platform export is not one we can read
-│   └── CheckpointError   a detector checkpoint cannot be used as asked
+│   ├── CheckpointError   a detector checkpoint cannot be used as asked
+│   └── OtherRunError     a run folder holds a run of other data or another recipe
 ├── CatalogError          the catalog cannot hold or answer this
 ├── StoreError            the media store cannot hold or return this
 │   └── DigestMismatch    bytes on disk do not hash to their own name
@@ -38,6 +39,17 @@ class ExportError(InputError):
 
 class CheckpointError(InputError):
     """A detector checkpoint cannot be used as asked."""
+
+
+class OtherRunError(InputError):
+    """A run folder holds another run; `differs` says in what."""
+
+    def __init__(self, folder: str, differs: str) -> None:
+        self.differs = differs
+        super().__init__(
+            f"{folder} holds another run ({differs}); expected an empty folder or the same run; "
+            "name another folder, or remove this one"
+        )
 
 
 class CatalogError(WildrfError):

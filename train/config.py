@@ -47,6 +47,11 @@ def check_recipe(recipe: TrainPolicy) -> DetectorSpec:
             f"train.crop is {recipe.crop}; expected {spec.receptive_field} (what {spec.name} sees) "
             f"to train.size ({recipe.size}); change one of them"
         )
+    if recipe.batch == 1 and recipe.crop < spec.receptive_field + spec.stride:
+        raise InputError(
+            f"train.batch is 1 and train.crop {recipe.crop} holds one patch of {spec.name}; expected more "
+            "than one in a batch, as BatchNorm compares them; raise one of them"
+        )
     _check_ranges(recipe.augment)
     return spec
 

@@ -1,7 +1,7 @@
 """From folders in WildRF layout (or ForenSynths, or GenImage) to decoded images.
 
 Every picture is decoded once and kept as uint8: in memory, or in a mapped file that later runs find
-again (`train.pixels`). A file that does not decode is a `Skipped` row with its reason: it is counted
+again (`train.cache`). A file that does not decode is a `Skipped` row with its reason: it is counted
 and reported, never padded and never silently left out. Order and split depend on names and bytes
 alone, not on how many workers decode. What an epoch shows is in `train.sampling` and `train.loader`.
 """
@@ -11,7 +11,6 @@ import io
 import json
 import logging
 import os
-import time
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +18,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -33,28 +31,18 @@ from torch import Tensor
 from schemas.errors import InputError
 from schemas.labels import Label, Split
 from schemas.layout import MANIFEST, SUFFIXES, place
-from train import pixels as store
-from train.pixels import Pixels, PixelSource
+from train import cache
+from train.cache import Keeping, Left
+from train.pixels import Pixels, PixelSource, simplest
 from train.transforms import Preprocessing, require_pixels, to_batch, to_pixels
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-MEMORY_BYTES = 1 << 30
-"""More decoded pixels than this (5,461 pictures at 256 x 256) live in a mapped file."""
-
-DISK_BYTES = 16 << 30
-"""More decoded pixels than this are not kept: the rest is decoded each time it is needed."""
-
-PAYS_S = 10.0
-"""What took longer to decode than this is kept on disk for when the run goes on."""
 
 EVAL_BATCH = 16
 """Images scored at a time: larger is no faster on a CPU, and takes a gigabyte more at 256 x 256."""
-
-VAL_SHARE = 0.1
-"""Part of train that stands in for a missing val."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +71,10 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """One file after decoding: its pixels (size, size, 3), or the reason there are none."""
+    """One file after decoding: its pixels (H, W, 3), or the reason there are none.
+
+    Without a digest it was not the bytes that were at fault: another time it may be read.
+    """
 
     digest: str | None
     pixels: NDArray[np.uint8] | None
@@ -109,7 +100,7 @@ class ImageSet:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over split, label and bytes of every image: the fingerprint of the data."""
+        """SHA-256 over label and bytes of every image, whatever their order: the fingerprint of the data."""
         rows = sorted(
             f"{item.label.value} {digest}"
             for item, digest in zip(self.items, self.digests, strict=True)
@@ -186,7 +177,11 @@ def decode(path: Path, preprocessing: Preprocessing) -> Decoded:
     digest = hashlib.sha256(content).hexdigest()
     try:
         return Decoded(digest, _pixels(content, preprocessing), None)
+    except MemoryError:
+        raise  # says nothing of the file
     except Exception as error:  # a decoder meets arbitrary bytes and raises arbitrary errors
+        if isinstance(error, OSError) and error.errno is not None:  # the system, not the file
+            return Decoded(None, None, f"cannot be read: {error.strerror}")
         reason = " ".join(str(error).split()) or type(error).__name__
         return Decoded(digest, None, f"does not decode: {_without_address(reason)}")
 
@@ -236,28 +231,18 @@ def in_order(work: Callable[[Path], T], paths: Iterable[Path], *, workers: int) 
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
-    """Where decoded pixels are kept, and how many bytes of them.
-
-    `memory` at most in memory; more, and what took longer than `pays_s` seconds to decode, goes to files in
-    `folder`, at most `disk`.
-    """
-
-    folder: Path
-    memory: int = MEMORY_BYTES
-    disk: int = DISK_BYTES
-    pays_s: float = PAYS_S
-
-
-@dataclass(frozen=True, slots=True)
 class Files:
-    """The files of a set, to be decoded: their paths, items and digests, and what is told of each."""
+    """The files of a set that are to be decoded: root and digest of each; None where it cannot be read."""
 
-    paths: tuple[Path, ...]
+    roots: tuple[Path, ...]
     items: tuple[Item, ...]
     digests: tuple[str | None, ...]
     preprocessing: Preprocessing
-    on_image: Callable[[int], None]
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Where each is."""
+        return tuple(self.roots[item.source] / item.path for item in self.items)
 
     @property
     def key(self) -> str:
@@ -265,6 +250,45 @@ class Files:
         prep = self.preprocessing
         decides = [prep.size, prep.fit, prep.kernel, prep.orientation, version("pillow")]
         return hashlib.sha256(json.dumps([decides, self.digests]).encode()).hexdigest()[:16]
+
+    def named(self, position: int) -> str:
+        """The path within the set; of further roots with their name before it."""
+        item = self.items[position]
+        return item.path if item.source == 0 else f"{self.roots[item.source].name}/{item.path}"
+
+    def take(self, positions: Sequence[int]) -> "Files":
+        """The files at `positions`."""
+        items = tuple(self.items[k] for k in positions)
+        return replace(self, items=items, digests=tuple(self.digests[k] for k in positions))
+
+
+def read_files(
+    root: Path | Sequence[Path],
+    items: Sequence[Item],
+    preprocessing: Preprocessing,
+    *,
+    workers: int,
+    on_file: Callable[[int], None] = lambda _: None,
+) -> Files:
+    """The files of `items` of `root` (or of the roots of a mixed set), none of them decoded.
+
+    `on_file` is called with 1 for each file that is read.
+    """
+    roots = (root,) if isinstance(root, Path) else tuple(root)
+    paths = [roots[item.source] / item.path for item in items]
+    digests = []
+    for digest in in_order(digest_of, paths, workers=workers):
+        digests.append(digest)
+        on_file(1)
+    return Files(roots, tuple(items), tuple(digests), preprocessing)
+
+
+def digest_of(path: Path) -> str | None:
+    """SHA-256 of the file at `path`; None if it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def load_images(
@@ -280,39 +304,34 @@ def load_images(
 
     `on_image` is called with 1 for each image that is done.
     """
-    roots = [root] if isinstance(root, Path) else list(root)
-    paths = tuple(roots[item.source] / item.path for item in items)
-    digests = tuple(in_order(_digest_of, paths, workers=workers))
-    files = Files(paths, tuple(items), digests, preprocessing, on_image)
-    cached = _cached(files, keeping, workers)
-    kept = [k for k in range(len(items)) if k not in cached.skipped]
+    files = read_files(root, items, preprocessing, workers=workers)
+    return load_files(files, workers=workers, keeping=keeping, on_image=on_image)
+
+
+def load_files(
+    files: Files, *, workers: int, keeping: Keeping, on_image: Callable[[int], None]
+) -> ImageSet:
+    """`load_images` of files whose digests are known."""
+    cached = _cached(files, keeping, workers, on_image)
+    found = files.take([k for k in range(len(files.items)) if k not in cached.skipped])
+    paths = found.paths
 
     def again(index: int) -> Pixels:
-        return fresh_pixels(paths[kept[index]], digests[kept[index]], preprocessing)
+        return fresh_pixels(paths[index], found.digests[index], files.preprocessing)
 
-    skipped = [Skipped(_named(items[k], roots), why) for k, why in sorted(cached.skipped.items())]
+    skipped = [Skipped(files.named(k), why) for k, why in sorted(cached.skipped.items())]
     for row in skipped:
         logger.info("skipped %s: %s", row.path, row.reason)
     if skipped:  # without names, which hold what they like; the result has them
-        logger.warning("%d of %d files cannot be used and are skipped", len(skipped), len(items))
+        logger.warning(
+            "%d of %d files cannot be used and are skipped", len(skipped), len(files.items)
+        )
     return ImageSet(
-        tuple(items[k] for k in kept),
-        tuple(digests[k] or "" for k in kept),
-        store.simplest(store.Store(cached.flat, cached.entries, again)),
+        found.items,
+        tuple(digest or "" for digest in found.digests),
+        simplest(cache.Store(cached, again)),
         tuple(skipped),
     )
-
-
-def _named(item: Item, roots: Sequence[Path]) -> str:
-    """The path within the set; of further roots with their name before it."""
-    return item.path if item.source == 0 else f"{roots[item.source].name}/{item.path}"
-
-
-def _digest_of(path: Path) -> str | None:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return None
 
 
 def fresh_pixels(path: Path, digest: str | None, preprocessing: Preprocessing) -> Pixels:
@@ -331,130 +350,35 @@ def fresh_pixels(path: Path, digest: str | None, preprocessing: Preprocessing) -
     return found.pixels
 
 
-def _cached(files: Files, keeping: Keeping, workers: int) -> store.Cached:
+def _cached(
+    files: Files, keeping: Keeping, workers: int, on_image: Callable[[int], None]
+) -> cache.Cached:
     """The decoded pixels: from the cache, or decoded now."""
-    at = store.CacheFiles(keeping.folder, files.key)
-    found = store.read(at)
+    at = cache.CacheFiles(keeping.folder, files.key, cache.PIXELS)
+    found = cache.read(at)
     if found is not None:
-        files.on_image(len(files.paths))
+        on_image(len(files.items))
         return found
-    begun = time.monotonic()
-    skipped: dict[int, str] = {}
-    decoded = _decoded(files, workers, skipped)
-    first = _up_to(decoded, keeping.memory)
-    rest = next(decoded, None)
-    if rest is None and time.monotonic() - begun < keeping.pays_s:
-        return store.held(first, skipped)
-    keeping.folder.mkdir(parents=True, exist_ok=True)
-    everything = chain(first, [] if rest is None else [rest], decoded)
-    made = store.write(everything, at, keeping.disk, skipped)
-    store.make_room(keeping.folder, keeping.disk, keep=at)
-    return made if rest is not None else store.held(first, skipped)
+    left = Left()
+    return cache.keep(at, _decoded(files, workers, left, on_image), left, keeping)
 
 
-def _decoded(files: Files, workers: int, skipped: dict[int, str]) -> Iterator[Pixels]:
-    """Pixels of what decodes; why the others do not goes into `skipped` by position."""
+def _decoded(
+    files: Files, workers: int, left: Left, on_image: Callable[[int], None]
+) -> Iterator[Pixels]:
+    """Pixels of what decodes; why the others do not goes into `left`.
+
+    That a file's bytes cannot be decoded stays so. That they could not be read when it was tried, or were
+    others than before, does not: such a reason must not be found again by a run that can read them.
+    """
     decoded = decode_all(files.paths, files.preprocessing, workers=workers)
     for position, (digest, one) in enumerate(zip(files.digests, decoded, strict=True)):
-        files.on_image(1)
-        if one.pixels is None:
-            skipped[position] = one.error or "empty"
-        elif one.digest != digest:
-            skipped[position] = "changed while the set was read"
-        else:
+        on_image(1)
+        if one.pixels is not None and one.digest == digest:
             yield one.pixels
-
-
-def _up_to(images: Iterator[Pixels], limit: int) -> list[Pixels]:
-    """The first images, until they take up `limit` bytes."""
-    taken: list[Pixels] = []
-    total = 0
-    while total < limit and (pixels := next(images, None)) is not None:
-        taken.append(pixels)
-        total += pixels.nbytes
-    return taken
-
-
-def new_memmap(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
-    """A new .npy file of zeros at `path`, mapped for writing; its room on the disk is taken at once.
-
-    Raises:
-        OSError: if there is no room: without asking, the first write to it would end the process.
-    """
-    mapped: NDArray[Any] = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]  # NumPy's gap
-        path, mode="w+", dtype=dtype, shape=shape
-    )
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    return mapped
-
-
-@dataclass(frozen=True, slots=True)
-class TrainVal:
-    """The images to learn from and those that choose the checkpoint; where those came from."""
-
-    train: tuple[Item, ...]
-    val: tuple[Item, ...]
-    val_source: str
-
-
-def choose_train_val(root: Path, items: Sequence[Item]) -> TrainVal:
-    """The train and val images of a set; a missing val is carved from train by hash of file name.
-
-    Raises:
-        InputError: if train or val lacks a class.
-    """
-    train = [item for item in items if item.split is Split.TRAIN]
-    val = [item for item in items if item.split is Split.VAL]
-    if not train:
-        raise InputError(
-            f"{root} has no train folder with images; expected train/0_real and train/1_fake; "
-            "point at the folder that holds train"
-        )
-    require_both_classes(root, train, "train")
-    if val:
-        require_both_classes(root, val, "val")
-        return TrainVal(tuple(train), tuple(val), "val")
-    carved = _carve(root, train)
-    rest = tuple(item for item in train if item not in carved)
-    logger.info("%s has no val: %d of %d train images stand in", root, len(carved), len(train))
-    source = f"{VAL_SHARE:.0%} of train, by hash of file name"
-    return TrainVal(rest, tuple(i for i in train if i in carved), source)
-
-
-def require_both_classes(root: Path, items: Iterable[Item], split: str) -> None:
-    """Check that `items` hold real and fake images.
-
-    Raises:
-        InputError: naming the class that is missing.
-    """
-    found = Counter(item.label for item in items)
-    for label in Label:
-        if not found[label]:
-            raise InputError(
-                f"{root} has no usable image in {split}/{label.folder}; expected some of both "
-                f"classes; add images there"
-            )
-
-
-def _carve(root: Path, train: Sequence[Item]) -> set[Item]:
-    """A tenth of each class, lowest hashes first, so that new images move few of the old."""
-    carved: set[Item] = set()
-    for label in Label:
-        members = sorted((i for i in train if i.label is label), key=_name_hash)
-        if len(members) < 2:
-            raise InputError(
-                f"{root} has one image in train/{label.folder} and no val; expected at least two "
-                "to keep one for validation; add images or a val folder"
-            )
-        carved.update(members[: max(1, round(VAL_SHARE * len(members)))])
-    return carved
-
-
-def _name_hash(item: Item) -> tuple[str, str]:
-    name = PurePosixPath(item.path).name
-    return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest(), item.path
+            continue
+        left.why[position] = one.error or "changed while the set was read"
+        left.passing |= one.digest != digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,29 +387,6 @@ class Source:
 
     root: Path
     weight: float = 1.0
-
-
-def find_sources(sources: Sequence[Source]) -> TrainVal:
-    """The train images of all sources, and the val images of the first, whose kind is to be judged.
-
-    Manifests of releases give platform and posterior.
-
-    Raises:
-        InputError: if a source cannot be used.
-    """
-    first = sources[0].root
-    chosen = choose_train_val(first, described(first, find_images(first)))
-    train = list(chosen.train)
-    for number, source in enumerate(sources[1:], start=1):
-        items = described(source.root, find_images(source.root))
-        more = [replace(i, source=number) for i in items if i.split is Split.TRAIN]
-        if not more:
-            raise InputError(
-                f"{source.root} has no train folder with images; expected train/0_real or "
-                "train/1_fake; point at the folder that holds train"
-            )
-        train += more
-    return replace(chosen, train=tuple(train))
 
 
 def described(root: Path, items: Sequence[Item]) -> list[Item]:

@@ -6,14 +6,14 @@ on the right and bottom, alone in the world (its gradient meets zeros at the pat
 trained with MSE, as many patches at a time as one window has (729 at 224 pixels). At inference it runs
 fully convolutionally over the image.
 
-The teacher sees each image once: its logits on the whole image are kept as a plain NumPy array, and
+The teacher sees each image once: its logits on the whole image are kept (`train.cache`), and
 a training crop at a multiple of the stride is a window of that grid, because convolutions without
 padding give a patch the same logit wherever the crop begins (at 224 of 256 pixels: 27 x 27 of 31 x
 31). Where the recipe augments, no window is seen twice: then the teacher looks at each of them.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -26,23 +26,26 @@ from torch.nn import functional as F
 
 from schemas.errors import InputError
 from schemas.policy import TrainPolicy
+from train import cache as store
 from train.artifacts import open_run_folder, read_learnt
 from train.augment import Window, draw_window, image_rng
-from train.checkpoint import LoadedDetector, disk_full, load_detector
+from train.checkpoint import LoadedDetector, load_detector
 from train.config import Compute, check_recipe, choose_compute, fingerprint, preprocessing_of
-from train.data import ImageSet, Source, new_memmap
+from train.data import ImageSet, Source
 from train.detectors import DetectorSpec, PatchDetector
-from train.engine import Clock, Progress, Silent, Step, Steps, descend, fit
+from train.engine import Clock, Progress, Silent, Step, Steps, descend, fit, saved_epochs
 from train.loader import Epochs, augments, epochs_of
-from train.pixels import shapes_of
 from train.sampling import Cell, Indices, plan_epoch, turns
 from train.tiles import patch_map
 from train.training import (
+    STATE_FILE,
     OnEpoch,
     TrainResult,
     Watch,
     as_sources,
+    find_train_val,
     finish,
+    finished,
     keeping_in,
     load_train_val,
     make_run,
@@ -53,6 +56,9 @@ from train.transforms import Preprocessing, normalise, to_batch
 
 MIX = 16
 """Images whose patches share a step. With one, the student of a 200-image set stayed at chance."""
+
+MEMORY_BYTES = 64 << 20
+"""More of a teacher's logits than this (17,000 pictures at 256 x 256) live in a mapped file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +76,6 @@ class PatchGrid:
     def cells(self, side: int) -> int:
         """Patches along `side` pixels that also fit the student's extra pixel."""
         return (side - self.student_side) // self.stride + 1
-
-    def seen(self, side: int) -> int:
-        """Patches along `side` pixels that the teacher sees."""
-        return (side - self.field) // self.stride + 1
 
     def side(self, cells: int) -> int:
         """The shortest side with so many patches for the student."""
@@ -139,16 +141,19 @@ def distill(
     _require_sight(spec, grid, teacher.name)
     _require_room(recipe.crop, grid, teacher.name)
     open_run_folder(out)
-    keeping = keeping_in(out, cache, recipe)
-    loaded = load_train_val(as_sources(root), keeping, recipe, prep, watch.progress)
+    saved = saved_epochs(out / STATE_FILE, recipe)
+    digest, keeping = loaded_teacher.digest, keeping_in(out, cache, recipe)
+    found = find_train_val(as_sources(root), recipe, prep, watch.progress)
+    if (over := finished(out, saved, found, recipe, digest)) is not None:
+        return over
+    loaded = load_train_val(found, keeping, recipe, watch.progress)
     epochs = epochs_of(loaded.train, replace(recipe, labels="hard"), loaded.sources)
     compute = choose_compute(recipe.device, recipe.precision, loaded_teacher.spec)
-    drawer = _drawer(loaded_teacher, epochs, grid, compute, cache or out, watch.progress)
+    drawer = _drawer(loaded_teacher, epochs, grid, compute, keeping, watch.progress)
 
     def steps_of(step: Step, epoch: int, done: int) -> Steps:
         return distill_one_epoch(step, drawer, epochs.cells, grid, recipe.seed, epoch, done)
 
-    digest = loaded_teacher.digest
     run = make_run(
         spec, recipe, prep, loaded, out, steps_of, len(loaded.train.items), watch, begun,
         teacher=digest, shown=shown_by(epochs),
@@ -164,14 +169,14 @@ def _drawer(
     epochs: Epochs,
     grid: PatchGrid,
     compute: Compute,
-    folder: Path,
+    keeping: store.Keeping,
     progress: Progress,
 ) -> "Kept | Live":
     recipe, images = epochs.recipe, epochs.images
     if augments(recipe.augment):
         model = compute.place(teacher.model).eval()
         return Live(model, teacher.preprocessing, images, grid, recipe, compute)
-    logits = teacher_logits(teacher, images, compute, folder, progress)
+    logits = teacher_logits(teacher, images, compute, keeping, progress)
     return Kept(images, logits, grid, recipe.crop)
 
 
@@ -205,66 +210,40 @@ def _require_room(crop: int, grid: PatchGrid, name: str) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class PatchLogits:
-    """The teacher's logits on whole images, one flat array; image `k` has `grids[k]` (h, w) of them."""
-
-    flat: NDArray[np.float32]
-    grids: tuple[tuple[int, int], ...]
-    starts: tuple[int, ...]
-
-    def __getitem__(self, index: int) -> NDArray[np.float32]:
-        """(h, w) of one image."""
-        (height, width), start = self.grids[index], self.starts[index]
-        return self.flat[start : start + height * width].reshape(height, width)
-
-
 def teacher_logits(
     teacher: LoadedDetector,
     images: ImageSet,
     compute: Compute,
-    folder: Path,
+    keeping: store.Keeping,
     progress: Progress | None = None,
-) -> PatchLogits:
-    """The teacher's patch logits on every whole image, float32, memory-mapped.
+) -> store.Store:
+    """The teacher's patch logits on every whole image by index, (h, w) float32.
 
-    Kept in `folder` under a name that says teacher and data, so that a rerun finds it.
-
-    Raises:
-        InputError: if there is no room on the disk.
+    Kept as `keeping` says under a name that tells teacher and data, so that a rerun finds them. Of images
+    that find no room the teacher is asked each time.
     """
     key = fingerprint(
         teacher=teacher.digest, data=images.digests, half=compute.half, prep=teacher.preprocessing
     )
-    path = folder / f"teacher-{key[:16]}.npy"
-    grid = PatchGrid(teacher.spec.receptive_field, teacher.spec.stride)
-    grids = tuple((grid.seen(h), grid.seen(w)) for h, w in shapes_of(images.pixels))
-    ends = np.cumsum([0, *(h * w for h, w in grids)]).tolist()
-    if not path.exists():
-        part = path.with_name(f".{path.name}.part")
-        with disk_full(part):
-            rows = new_memmap(part, np.float32, (ends[-1],))
-        _fill(rows, teacher, images, compute, progress or Silent())
-        part.replace(path)
-    flat: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
-    return PatchLogits(flat, grids, tuple(ends[:-1]))
+    model = compute.place(teacher.model)
+    told = progress or Silent()
 
-
-def _fill(
-    rows: NDArray[np.float32],
-    teacher: LoadedDetector,
-    images: ImageSet,
-    compute: Compute,
-    progress: Progress,
-) -> None:
-    model, done = compute.place(teacher.model), 0
-    progress.start("teacher", len(images.items))
-    for index in range(len(images.items)):
+    def ask(index: int) -> NDArray[np.float32]:
         pixels = images.pixels[index]
-        logits = patch_map(model, teacher.spec, pixels, teacher.preprocessing, compute)
-        rows[done : done + logits.size] = logits.ravel()
-        done += logits.size
-        progress.advance(1)
+        return patch_map(model, teacher.spec, pixels, teacher.preprocessing, compute)
+
+    def ask_all() -> Iterator[NDArray[np.float32]]:
+        told.start("teacher", len(images.items))
+        for index in range(len(images.items)):
+            yield ask(index)
+            told.advance(1)
+
+    files = store.CacheFiles(keeping.folder, key[:16], store.LOGITS)
+    cached = store.read(files)
+    if cached is None:
+        keeping = replace(keeping, memory=min(keeping.memory, MEMORY_BYTES))
+        cached = store.keep(files, ask_all(), store.Left(), keeping)
+    return store.Store(cached, ask)
 
 
 def distill_one_epoch(
@@ -313,7 +292,7 @@ class Kept:
     """Patches of plain windows, whose logits the teacher gave before."""
 
     images: ImageSet
-    logits: PatchLogits
+    logits: store.Store
     grid: PatchGrid
     crop: int
 

@@ -9,7 +9,7 @@ run that is killed and started again ends with the weights of one that never was
 import copy
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from schemas.errors import CheckpointError, InputError
+from schemas.errors import CheckpointError, InputError, OtherRunError
 from schemas.policy import TrainPolicy
 from train.checkpoint import from_bytes, to_bytes, write_atomically
-from train.config import Compute
+from train.config import Compute, recipe_key
 from train.detectors import PatchDetector
 from train.detectors.patches import NORM_MOMENTUM
 from train.loader import Batch
@@ -43,6 +43,9 @@ DECAY = 0.1
 """What the learning rate is multiplied by on a plateau."""
 
 BEST_BY = "val average precision, then accuracy, then loss"
+
+OUT_OF_TIME = "max_minutes"
+"""What the reason of a run that stopped and is to be continued begins with."""
 
 NORM_WARMUP = 10.0
 """Running statistics cover about the last tenth of the steps so far, until the paper's thousand."""
@@ -272,7 +275,10 @@ def predict_logits(
 
 @dataclass(slots=True)
 class RunState:
-    """Everything a run needs to go on: plain values and tensors, saved whole after every epoch."""
+    """Everything a run needs to go on: plain values and tensors, saved whole after every epoch.
+
+    `seconds` are those of all calls so far; `recipe` is the part of it that decides what an epoch computes.
+    """
 
     key: str
     weights: dict[str, Tensor]
@@ -286,6 +292,8 @@ class RunState:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     best_logits: list[float] = field(default_factory=list)
     curve: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    recipe: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write the state so that a kill at any moment leaves this one or the one before."""
@@ -338,13 +346,14 @@ class Run:
 class Course:
     """What a run moves: optimizer, running mean, and how many minutes the last validation took.
 
-    `replay` does the steps where a GPU can be told to repeat them.
+    `replay` does the steps where a GPU can be told to repeat them; `before` are the seconds of earlier calls.
     """
 
     optimizer: torch.optim.Optimizer
     average: Average | None
     replay: Replay | None
     validation: float = 0.0
+    before: float = 0.0
 
     def judged(self, run: Run) -> PatchDetector:
         """What is validated and kept: the running mean if there is one."""
@@ -363,14 +372,35 @@ def fit(run: Run) -> tuple[RunState, str]:
     """
     course = _course(run)
     state = _start(run, course)
+    stopped = _until_stopped(run, state, course)
+    state.seconds = _seconds(run, course)
+    return state, stopped
+
+
+def _until_stopped(run: Run, state: RunState, course: Course) -> str:
     while (reason := _stop_reason(run.recipe, state)) is None:
         report = _one_epoch(run, state, course)
         if not report.partial:
+            state.seconds = _seconds(run, course)
             state.save(run.state_path)
         run.on_epoch(state, report)
         if report.partial or _out_of_time(run, course):
-            return state, f"max_minutes {run.recipe.max_minutes:g} reached"
-    return state, reason
+            _note_seconds(run, course)
+            return f"{OUT_OF_TIME} {run.recipe.max_minutes:g} reached"
+    return reason
+
+
+def _seconds(run: Run, course: Course) -> float:
+    """Of this call and all before it."""
+    return course.before + run.clock() - run.begun
+
+
+def _note_seconds(run: Run, course: Course) -> None:
+    """Into the saved state, of which an epoch that was cut short is no part."""
+    if run.state_path.exists():
+        saved = RunState.load(run.state_path)
+        saved.seconds = _seconds(run, course)
+        saved.save(run.state_path)
 
 
 def make_optimizer(detector: nn.Module, compute: Compute, rate: float) -> torch.optim.Optimizer:
@@ -403,14 +433,18 @@ def _out_of_time(run: Run, course: Course) -> bool:
 def _start(run: Run, course: Course) -> RunState:
     if not run.state_path.exists():
         plateau = Plateau(run.recipe.learning_rate)
-        return RunState(run.key, _copy(run.detector), course.optimizer.state_dict(), plateau)
+        return RunState(
+            run.key,
+            _copy(run.detector),
+            course.optimizer.state_dict(),
+            plateau,
+            recipe=recipe_key(run.recipe),
+        )
     state = RunState.load(run.state_path)
     if state.key != run.key:
-        raise InputError(
-            f"{run.state_path.parent} holds another run (other data, recipe or version); "
-            "expected an empty folder or the same run; name another folder, or remove this one"
-        )
+        raise OtherRunError(str(run.state_path.parent), _difference(state, run.recipe))
     logger.info("going on after epoch %d", state.epoch)
+    course.before = state.seconds
     run.detector.load_state_dict(state.weights)
     course.optimizer.load_state_dict(state.optimizer)
     for group in course.optimizer.param_groups:  # it may have run on another device
@@ -418,6 +452,42 @@ def _start(run: Run, course: Course) -> RunState:
     if course.average is not None:
         course.average.detector.load_state_dict(state.average)
     return state
+
+
+def saved_epochs(path: Path, recipe: TrainPolicy) -> int:
+    """How many epochs the state at `path` holds, 0 if there is none: asked before work is done for nothing.
+
+    Raises:
+        CheckpointError: if it is damaged.
+        OtherRunError: if it is of another recipe.
+    """
+    if not path.exists():
+        return 0
+    state = RunState.load(path)
+    if state.recipe not in ({}, recipe_key(recipe)):
+        raise OtherRunError(str(path.parent), _difference(state, recipe))
+    return state.epoch
+
+
+def _difference(state: RunState, recipe: TrainPolicy) -> str:
+    """In what the run of `state` is another, as far as it says."""
+    if not state.recipe:
+        return "other data or recipe, or of an earlier version"
+    changed = [
+        f"train.{name} was {before!r} and is {now!r}"
+        for name, before, now in _changes(state.recipe, recipe_key(recipe))
+    ]
+    return ", ".join(changed) or "the same recipe, on other data or from another teacher"
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Each field of a recipe that changed, those of its parts by their whole names."""
+    for name in sorted({*before, *now}):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from ((f"{name}.{part}", a, b) for part, a, b in _changes(old, new))
+        elif old != new:
+            yield name, old, new
 
 
 def _stop_reason(recipe: TrainPolicy, state: RunState) -> str | None:

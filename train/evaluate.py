@@ -31,7 +31,7 @@ from train.calibration import (
 )
 from train.checkpoint import LoadedDetector, load_detector
 from train.config import Compute, choose_compute, code_versions
-from train.data import EVAL_BATCH, Item, Skipped, choose_train_val, decode, find_images
+from train.data import EVAL_BATCH, Item, Skipped, decode, find_images
 from train.measure import Asked, Leaks, measure
 from train.metrics import Floats
 from train.predict import Scored, score_files
@@ -49,6 +49,7 @@ from train.scores import (
 from train.simulated import is_simulated
 from train.slices import ImageFacts
 from train.transforms import Preprocessing
+from train.validation import choose_train_val
 
 MOST_SEEN = 0.05
 """Share of the images that may have set the threshold; with more of them, calibrated numbers flatter."""

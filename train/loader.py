@@ -101,12 +101,14 @@ class Coming:
 def train_batches(epochs: Epochs, epoch: int, *, pinned: bool = False) -> Iterator[Batch]:
     """The batches of an epoch, in order; `pinned`: in memory that a GPU can fetch from by itself.
 
-    A last batch of one window is left out: its own statistics would be all BatchNorm sees.
+    A last batch of one window is left out where others hold more: its own statistics would be all BatchNorm
+    sees.
     """
     recipe = epochs.recipe
     plan = plan_epoch(epochs.cells, len(epochs), np.random.default_rng([recipe.seed, epoch]))
     turn = turns(plan)
-    starts = [k for k in range(0, len(plan), recipe.batch) if len(plan) - k > 1 or len(plan) == 1]
+    fewest = min(2, recipe.batch, len(plan))
+    starts = [k for k in range(0, len(plan), recipe.batch) if len(plan) - k >= fewest]
     waiting: deque[Coming] = deque()
     with ThreadPoolExecutor(recipe.workers) as pool:
         try:

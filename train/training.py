@@ -7,10 +7,11 @@ on one model of GPU. Between a CPU and a GPU, sums are added up in another order
 
 import csv
 import io
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from schemas.labels import Label
 from schemas.policy import TrainPolicy
+from train import cache as store
 from train import data, measure
 from train.artifacts import (
     CONFIG,
@@ -32,6 +34,7 @@ from train.augment import TREATMENTS
 from train.calibration import set_aside
 from train.checkpoint import pack, to_bytes, write_atomically
 from train.config import (
+    SPEED_ONLY,
     build_detector,
     check_recipe,
     check_resize,
@@ -44,6 +47,7 @@ from train.config import (
 from train.detectors import DetectorSpec, PatchDetector
 from train.engine import (
     BEST_BY,
+    OUT_OF_TIME,
     Clock,
     EpochReport,
     Progress,
@@ -53,15 +57,20 @@ from train.engine import (
     Step,
     Steps,
     fit,
+    saved_epochs,
     train_one_epoch,
 )
 from train.loader import Epochs, epochs_of, soft_targets, train_batches
 from train.pixels import shapes_of
+from train.scores import SCORES_FILE, find_groups
 from train.simulated import is_simulated
 from train.tiles import score_images
 from train.transforms import Preprocessing
+from train.validation import find_sources, require_both_classes, unseen
 
 OnEpoch = Callable[[EpochReport], None]
+
+STATE_FILE, CHECKPOINT_FILE = "state.pt", "checkpoint.pt"
 
 CURVE = (
     "epoch", "loss", "val_loss", "learning_rate", "best", "partial", "seconds", "images_per_s",
@@ -73,11 +82,11 @@ DONE = (*TREATMENTS, "mirror")
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """What a run came to. `val` has acc, ap, auc, n, n_real, n_fake, tpr_at_fpr and ci.
+    """What a run came to; `seconds` are those of all calls it took.
 
-    `soft_targets` counts the train images that were told as P(fake) instead of their class; `simulated`
-    says that a program made the val images; `old_calibration` is where a calibration of other weights was
-    moved that lay beside the checkpoint.
+    `val` has acc, ap, auc, n, n_real, n_fake, tpr_at_fpr and ci. `soft_targets` counts the train images
+    that were told as P(fake) instead of their class; `simulated` says that a program made the val images;
+    `old_calibration` is where a calibration of other weights was moved that lay beside the checkpoint.
     """
 
     checkpoint: Path
@@ -110,18 +119,46 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """The train and val files of one or more roots before any is decoded; see `Loaded`."""
+
+    sources: tuple[data.Source, ...]
+    train: data.Files
+    val: data.Files
+    val_source: str
+    left_out: tuple[data.Skipped, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Differs wherever the place, name, bytes or description of a file does."""
+        origins = [
+            [str(s.root.resolve()), s.weight, data.manifest_digest(s.root)] for s in self.sources
+        ]
+        sets = [[asdict(item) for item in files.items] for files in (self.train, self.val)]
+        return fingerprint(
+            origins=origins, sets=sets, digests=[self.train.digests, self.val.digests],
+            prep=self.train.preprocessing.to_dict(), left_out=skipped_rows(self.left_out),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
-    """The decoded train and val images of one or more roots, the first of which gave the val images."""
+    """The decoded train and val images of one or more roots, the first of which gave the val images.
+
+    `left_out` of train is what the val images are, too; `files` is the fingerprint of what was read.
+    """
 
     sources: tuple[data.Source, ...]
     train: data.ImageSet
     val: data.ImageSet
     val_source: str
+    left_out: tuple[data.Skipped, ...]
+    files: str
 
     @property
     def skipped(self) -> tuple[data.Skipped, ...]:
         """Files of both that could not be used."""
-        return self.train.skipped + self.val.skipped
+        return self.left_out + self.train.skipped + self.val.skipped
 
     @property
     def simulated(self) -> bool:
@@ -137,6 +174,11 @@ class Loaded:
     def digests(self) -> dict[str, str]:
         """Fingerprints of what was learnt from and what chose the checkpoint."""
         return {"train": self.train.digest, "val": self.val.digest}
+
+    @property
+    def judges(self) -> list[list[Any]]:
+        """Label and digest of each val image, in the order in which a run keeps their logits."""
+        return [[int(i.label), d] for i, d in zip(self.val.items, self.val.digests, strict=True)]
 
     @property
     def origins(self) -> list[dict[str, Any]]:
@@ -159,36 +201,88 @@ def _by_class(items: Sequence[data.Item]) -> dict[str, int]:
     return {label.name.lower(): found[label] for label in Label}
 
 
-def load_train_val(
-    sources: Sequence[data.Source],
-    keeping: data.Keeping,
-    recipe: TrainPolicy,
-    prep: Preprocessing,
-    progress: Progress,
-) -> Loaded:
-    """Decode the train images of all sources and the val images of the first.
+def find_train_val(
+    sources: Sequence[data.Source], recipe: TrainPolicy, prep: Preprocessing, progress: Progress
+) -> Found:
+    """The train files of all sources and the val files of the first, read but not decoded.
 
     Raises:
-        InputError: if a class is missing, before or after undecodable files are left out.
+        InputError: if a class is missing, or no part of train can stand in for a missing val.
     """
-    chosen = data.find_sources(sources)
+    chosen = find_sources(sources)
     roots = [source.root for source in sources]
+    progress.start("reading", len(chosen.train) + len(chosen.val))
+    train, val = (
+        data.read_files(roots, items, prep, workers=recipe.workers, on_file=progress.advance)
+        for items in (chosen.train, chosen.val)
+    )
+    train, left_out = unseen(train, val)
+    return Found(tuple(sources), train, val, chosen.val_source, left_out)
+
+
+def load_train_val(
+    found: Found, keeping: store.Keeping, recipe: TrainPolicy, progress: Progress
+) -> Loaded:
+    """Decode the files that were found; those of val first, as those of train may fill the disk.
+
+    Raises:
+        InputError: if no file of a class decodes.
+    """
+    keeping = replace(keeping, keys=frozenset({found.train.key, found.val.key}))
     sets = {}
-    for split, items in (("train", chosen.train), ("val", chosen.val)):
-        progress.start(f"decoding {split}", len(items))
-        sets[split] = data.load_images(
-            roots, items, prep, workers=recipe.workers, keeping=keeping, on_image=progress.advance
+    for split, files in (("val", found.val), ("train", found.train)):
+        progress.start(f"decoding {split}", len(files.items))
+        sets[split] = data.load_files(
+            files, workers=recipe.workers, keeping=keeping, on_image=progress.advance
         )
-        data.require_both_classes(roots[0], sets[split].items, split)
-    return Loaded(tuple(sources), sets["train"], sets["val"], chosen.val_source)
+        require_both_classes(files.roots[0], sets[split].items, split)
+    return Loaded(
+        found.sources, sets["train"], sets["val"], found.val_source, found.left_out,
+        found.fingerprint,
+    )  # fmt: skip
 
 
-def keeping_in(out: Path, cache: Path | None, recipe: TrainPolicy) -> data.Keeping:
+def finished(
+    out: Path, saved: int, found: Found, recipe: TrainPolicy, teacher: str | None = None
+) -> TrainResult | None:
+    """What `out` says of this very run, if it is over and whole; None if there is something to do.
+
+    It is if its record is of the same recipe and files, and of the epochs that are `saved`. Nothing is
+    decoded for that, and what the run left stays as it is.
+    """
+    try:
+        record = json.loads((out / "metrics.json").read_bytes())
+        if record["epochs"] != saved or record["stopped"].startswith(OUT_OF_TIME):
+            return None
+        if not _is_of(record["config"], found, recipe, teacher):
+            return None
+        told = {field.name: record[field.name] for field in fields(TrainResult)}
+        told["skipped"] = tuple(data.Skipped(**row) for row in record["skipped"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # none was left, or it is damaged: it is written again
+    if not all((out / name).is_file() for name in (CHECKPOINT_FILE, SCORES_FILE)):
+        return None
+    return TrainResult(**{**told, "checkpoint": out / CHECKPOINT_FILE})
+
+
+def _is_of(config: dict[str, Any], found: Found, recipe: TrainPolicy, teacher: str | None) -> bool:
+    """Whether `config` is the record of a run of this recipe on these files, by this teacher or none."""
+    asked = _decides(json.loads(json.dumps(asdict(recipe))))
+    told = (config["files"], config.get("teacher"), _decides(config["recipe"]))
+    return told == (found.fingerprint, teacher, asked)
+
+
+def _decides(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The part of a recipe that decides what a run that is over came to."""
+    return {k: v for k, v in recipe.items() if k == "epochs" or k not in SPEED_ONLY}
+
+
+def keeping_in(out: Path, cache: Path | None, recipe: TrainPolicy) -> store.Keeping:
     """Decoded pixels go to `cache` for later runs, or to the run folder until the run is finished."""
     disk = int(recipe.cache_gib * 2**30)
     if cache is None:
-        return data.Keeping(out, disk=disk)
-    return data.Keeping(cache, disk=disk, pays_s=0.0)
+        return store.Keeping(out, disk=disk)
+    return store.Keeping(cache, disk=disk, pays_s=0.0)
 
 
 def as_sources(root: Path | Sequence[data.Source]) -> tuple[data.Source, ...]:
@@ -226,9 +320,12 @@ def train_detector(
     spec = check_recipe(recipe)
     check_resize(recipe)
     open_run_folder(out)
+    saved = saved_epochs(out / STATE_FILE, recipe)
     prep = preprocessing_of(recipe, spec)
-    keeping = keeping_in(out, cache, recipe)
-    loaded = load_train_val(as_sources(root), keeping, recipe, prep, watch.progress)
+    found = find_train_val(as_sources(root), recipe, prep, watch.progress)
+    if (over := finished(out, saved, found, recipe)) is not None:
+        return over
+    loaded = load_train_val(found, keeping_in(out, cache, recipe), recipe, watch.progress)
     epochs = epochs_of(loaded.train, recipe, loaded.sources)
 
     def steps_of(step: Step, epoch: int, done: int) -> Steps:
@@ -286,8 +383,14 @@ def make_run(
         recipe=recipe,
         preprocessing=prep,
         compute=compute,
-        key=fingerprint(recipe=recipe_key(recipe), data=loaded.digests, prep=prep.to_dict(), **key),
-        state_path=out / "state.pt",
+        key=fingerprint(
+            recipe=recipe_key(recipe),
+            data=loaded.digests,
+            val=loaded.judges,
+            prep=prep.to_dict(),
+            **key,
+        ),
+        state_path=out / STATE_FILE,
         steps_of=steps_of,
         total=total,
         validate=validate,
@@ -315,6 +418,8 @@ def finish(
     `soft` counts the targets that are no class; `teacher_roots` are the folders that a teacher learnt from,
     for config.json alone.
     """
+    judged = [item.path for item in loaded.val.items]
+    groups, grouping = find_groups(loaded.sources[0].root, judged)
     config: dict[str, Any] = {
         "recipe": asdict(run.recipe),
         "detector": spec.name,
@@ -323,21 +428,25 @@ def finish(
         "preprocessing_digest": run.preprocessing.digest,
         "data": {**loaded.digests, "root": str(loaded.sources[0].root), "sources": loaded.origins},
         "val_source": loaded.val_source,
+        "grouping": grouping,
         "device": run.compute.device.type,
         "precision": "bfloat16" if run.compute.half else "float32",
         "versions": code_versions(),
         "run": run.key,
         "simulated": loaded.simulated,
+        "files": loaded.files,
         **extra,
     }
-    val = measure.report(np.array(state.best_logits), run.val_labels, seed=run.recipe.seed)
+    val = measure.report(
+        np.array(state.best_logits), run.val_labels, seed=run.recipe.seed, groups=groups
+    )
     result = TrainResult(
-        checkpoint=out / "checkpoint.pt",
+        checkpoint=out / CHECKPOINT_FILE,
         val=val,
         epochs=state.epoch,
         best_epoch=state.best_epoch,
         stopped=stopped,
-        seconds=run.clock() - run.begun,
+        seconds=state.seconds,
         images_per_s=_median(
             [row["images_per_s"] for row in state.curve if row["loss"] is not None]
         ),
@@ -349,9 +458,9 @@ def finish(
     )
     placed = {**config["data"], **loaded.places(teacher_roots)}
     write_json(out / CONFIG, {**config, "data": placed})
-    result = _write(out, run, state, loaded, spec, config, result, extra)
-    for path in out.glob(".*.pixels.*"):  # they were kept for a run that is now over
-        path.unlink(missing_ok=True)
+    result = _write(out, run, state, loaded, spec, config, result, extra, groups)
+    if not stopped.startswith(OUT_OF_TIME):
+        store.clear(out)  # it was kept for a run that is now over
     return result
 
 
@@ -394,6 +503,7 @@ def _write(
     config: dict[str, Any],
     result: TrainResult,
     extra: dict[str, Any],
+    groups: Sequence[str | None],
 ) -> TrainResult:
     checkpoint = pack(
         state.best_weights,
@@ -415,5 +525,5 @@ def _write(
     record["checkpoint"] = result.checkpoint.name
     write_json(out / "metrics.json", {**record, "config": config})
     logits = np.array(state.best_logits)
-    write_scores(out / "scores.parquet", loaded.val.items, loaded.val.digests, logits, config)
+    write_scores(out / SCORES_FILE, loaded.val.items, loaded.val.digests, logits, config, groups)
     return result

@@ -211,11 +211,11 @@ def _note_version(workspace: Workspace, name: str) -> None:
 
 
 def _remove_pages(workspace: Workspace, digests: Sequence[str]) -> int:
-    """Remove pages that show one of the pictures by name, and decoded pixels of a killed training."""
+    """Remove pages that show one of the pictures by name, and decoded pixels kept for a training."""
     if not digests:
         return 0
     pages = [p for p in workspace.root.glob("*.html") if _names(p, digests)]
-    caches = list(workspace.runs.glob("*/.*.pixels.npy"))
+    caches = list(workspace.runs.glob("*/.*.pixels.*"))
     for path in (*pages, *caches):
         path.unlink(missing_ok=True)
     return len(pages) + len(caches)

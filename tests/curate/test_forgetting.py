@@ -348,16 +348,18 @@ def test_pages_that_show_it_by_name_go_and_everything_else_that_holds_it_is_told
     run = workspace.runs / "first"
     run.mkdir(parents=True)
     (run / "config.json").write_text(json.dumps({"data": {"root": str(workspace.releases / "v1")}}))
-    (run / ".train.pixels.npy").write_bytes(b"pixels")
+    kept = [run / ".k.pixels.npy", run / ".k.pixels.node7.12.0a1b2c3d.part"]
+    for path in kept:
+        path.write_bytes(b"pixels")
     scored = [{"path": "p", "sha256": digest}]
     pq.write_table(pa.Table.from_pylist(scored), run / "scores.parquet")
 
     told = forget(workspace, Request(posts=(("reddit", "1"),)))
 
     assert not (root / "audit-v1.html").exists()
-    assert not (run / ".train.pixels.npy").exists()
+    assert not any(path.exists() for path in kept)
     assert (root / "plain.html").exists()
-    assert told["files"] == 3
+    assert told["files"] == 4
     places = [left["place"] for left in told["remains"]]
     assert places == [
         places[0],

@@ -12,7 +12,6 @@ from schemas.errors import InputError
 from schemas.labels import Label, Split
 from train.data import (
     Keeping,
-    choose_train_val,
     decode,
     decode_all,
     find_images,
@@ -20,6 +19,7 @@ from train.data import (
     walk_files,
 )
 from train.transforms import Preprocessing, to_pixels
+from train.validation import choose_train_val
 
 SMALL = Preprocessing(size=32, crop=24)
 
@@ -82,8 +82,8 @@ def test_missing_train_and_missing_class_are_refused(tmp_path):
 
 def test_missing_val_is_carved_by_file_name_and_said(tmp_path):
     for k in range(30):
-        save(tmp_path / f"train/0_real/{k}.png")
-        save(tmp_path / f"train/1_fake/{k}.png")
+        save(tmp_path / f"train/0_real/{k}.png", (k, 0, 0))
+        save(tmp_path / f"train/1_fake/{k}.png", (k, 1, 0))
 
     chosen = choose_train_val(tmp_path, find_images(tmp_path))
     again = choose_train_val(tmp_path, find_images(tmp_path)[::-1])

@@ -2,6 +2,11 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +17,10 @@ from schemas.labels import Split
 from schemas.policy import AugmentPolicy
 from train import training
 from train.artifacts import TEACHER, Learnt, read_learnt
+from train.cache import Keeping
 from train.checkpoint import load_detector, pack, to_bytes
 from train.config import Compute, build_detector
-from train.data import Keeping, find_images, load_images
+from train.data import find_images, load_images
 from train.detectors import DETECTORS
 from train.distill import (
     MIX,
@@ -67,7 +73,7 @@ def test_the_goal_of_a_patch_is_what_the_teacher_says_of_it_alone(tmp_path, imag
     """With NPR, which looks at no neighbour beyond its block, a patch alone is a patch in the image."""
     loaded = load_detector(save_teacher(tmp_path / "t.pt", name))
     grid = PatchGrid(loaded.spec.receptive_field, loaded.spec.stride)
-    logits = teacher_logits(loaded, images, Compute(CPU), tmp_path)
+    logits = teacher_logits(loaded, images, Compute(CPU), Keeping(tmp_path))
     kept = Kept(images, logits, grid, crop=48)
 
     for seed in range(3):
@@ -92,20 +98,56 @@ def test_the_student_sees_ten_pixels_from_where_the_teacher_saw_nine():
     np.testing.assert_array_equal(patches[27 * 2 + 5], image[16:26, 40:50])
 
 
+def on_disk(folder, **options):
+    """Everything in files, however fast the teacher was."""
+    return Keeping(folder, **{"memory": 0, "pays_s": 0.0, **options})
+
+
+def all_of(logits):
+    return np.concatenate([logits[k].ravel() for k in range(len(logits))])
+
+
 def test_teacher_logits_are_a_plain_array_that_is_found_again(teacher, images, tmp_path):
     loaded = load_detector(teacher)
 
-    first = np.array(teacher_logits(loaded, images, Compute(CPU), tmp_path).flat)
-    (path,) = tmp_path.iterdir()
+    first = all_of(teacher_logits(loaded, images, Compute(CPU), on_disk(tmp_path)))
+    (path,) = tmp_path.glob(".*.npy")
     stamp = path.stat().st_mtime_ns
-    again = teacher_logits(loaded, images, Compute(CPU), tmp_path).flat
+    again = all_of(teacher_logits(loaded, images, Compute(CPU), on_disk(tmp_path)))
 
     assert np.load(path, allow_pickle=False).shape == (6 * 7 * 7,)
+    assert np.load(path, allow_pickle=False).dtype == np.float32
     assert path.stat().st_mtime_ns == stamp
     np.testing.assert_array_equal(first, again)
     with torch.no_grad():
         whole = loaded.model(normalise(to_batch(images.pixels[:1]), PREP, CPU))
     assert first[:49].mean() == pytest.approx(whole.item(), abs=1e-4)
+
+
+def test_zeros_that_a_power_cut_left_are_no_goals(teacher, images, tmp_path, caplog):
+    loaded = load_detector(teacher)
+    first = all_of(teacher_logits(loaded, images, Compute(CPU), Keeping(tmp_path)))
+    teacher_logits(loaded, images, Compute(CPU), on_disk(tmp_path))
+    (path,) = tmp_path.glob(".*.npy")
+    content = path.read_bytes()
+    path.write_bytes(content[:300] + bytes(len(content) - 300))
+
+    again = all_of(teacher_logits(loaded, images, Compute(CPU), on_disk(tmp_path)))
+
+    np.testing.assert_array_equal(first, again)
+    assert "made again" in caplog.text
+
+
+def test_logits_that_find_no_room_are_asked_for_each_time(teacher, images, tmp_path, caplog):
+    loaded = load_detector(teacher)
+    bound = 32 * (128 + 4 * 4 * 49)  # of which a 32nd is for logits: of four images
+
+    some = teacher_logits(loaded, images, Compute(CPU), on_disk(tmp_path, disk=bound))
+
+    whole = teacher_logits(loaded, images, Compute(CPU), Keeping(tmp_path))
+    assert some.stored == 4
+    np.testing.assert_array_equal(all_of(some), all_of(whole))
+    assert caplog.text.count("put to the teacher each time") == 1
 
 
 def test_a_student_learns_what_a_network_of_its_own_kind_says_of_the_patches(images, recipe):
@@ -255,7 +297,7 @@ def test_distillation_with_augmentation_and_averages_resumes_to_the_same_student
 
     assert whole.checkpoint.read_bytes() == resumed.checkpoint.read_bytes()
     assert whole.checkpoint.read_bytes() != plain.checkpoint.read_bytes()
-    assert not list((tmp_path / "a").glob("teacher-*"))  # nothing that would not be used
+    assert not list((tmp_path / "a").glob(".*.teacher.*"))  # nothing that would not be used
     curve = (tmp_path / "a/curve.csv").read_text().splitlines()
     jpeg = curve[0].split(",").index("windows_jpeg")
     assert all(int(line.split(",")[jpeg]) > 50 for line in curve[1:])
@@ -266,14 +308,14 @@ def test_students_that_share_a_cache_hear_their_teacher_once(
 ):
     one = dataclasses.replace(recipe, epochs=1)
     distill(teacher, picture_set, tmp_path / "a", one, cache=tmp_path / "cache")
-    (kept,) = (tmp_path / "cache").glob("teacher-*.npy")
+    (kept,) = (tmp_path / "cache").glob(".*.teacher.npy")
     written = kept.stat().st_mtime_ns
 
     alone = distill(teacher, picture_set, tmp_path / "b", one)
     shared = distill(teacher, picture_set, tmp_path / "c", one, cache=tmp_path / "cache")
 
     assert kept.stat().st_mtime_ns == written
-    assert not list((tmp_path / "c").glob("teacher-*"))
+    assert not list((tmp_path / "c").glob(".*.teacher.*"))
     assert shared.checkpoint.read_bytes() == alone.checkpoint.read_bytes()
 
 
@@ -284,7 +326,7 @@ def test_pictures_of_any_size_are_distilled(tmp_path, recipe, odd_set):
     items = [i for i in find_images(odd_set) if i.split is Split.TRAIN]
     images = load_images(odd_set, items, whole, workers=2, keeping=Keeping(tmp_path))
 
-    logits = teacher_logits(loaded, images, Compute(CPU), tmp_path)
+    logits = teacher_logits(loaded, images, Compute(CPU), Keeping(tmp_path))
     result = distill(
         taught, odd_set, tmp_path / "run", dataclasses.replace(recipe, fit="whole", epochs=1)
     )
@@ -298,12 +340,108 @@ def test_pictures_of_any_size_are_distilled(tmp_path, recipe, odd_set):
     assert result.val["n"] == 6
 
 
-def test_a_full_disk_is_one_line_when_the_teacher_has_spoken(teacher, images, tmp_path, full_disk):
-    with full_disk(600), pytest.raises(InputError, match=r"make\s+room") as caught:
-        teacher_logits(load_detector(teacher), images, Compute(CPU), tmp_path)
+def test_a_disk_that_is_full_costs_speed_and_not_goals(
+    teacher, images, tmp_path, caplog, full_disk
+):
+    loaded = load_detector(teacher)
+    with full_disk(600):
+        full = teacher_logits(loaded, images, Compute(CPU), on_disk(tmp_path / "c"))
 
-    assert "\n" not in str(caught.value)
-    assert not list(tmp_path.iterdir())
+    whole = teacher_logits(loaded, images, Compute(CPU), Keeping(tmp_path))
+    assert full.stored == 2
+    np.testing.assert_array_equal(all_of(full), all_of(whole))
+    assert "no room on the disk" in caplog.text
+
+
+def test_what_the_teacher_said_is_removed_when_the_run_is_over(
+    picture_set, recipe, tmp_path, teacher, monkeypatch
+):
+    monkeypatch.setattr(
+        "train.distill.keeping_in", lambda out, cache, recipe: on_disk(out)
+    )  # as if it had taken long
+    timed = dataclasses.replace(recipe, epochs=1)
+    seen = []
+
+    distill(
+        teacher, picture_set, tmp_path, timed,
+        on_epoch=lambda _: seen.extend(tmp_path.glob(".*.teacher.npy")),
+    )  # fmt: skip
+
+    assert len(seen) == 1
+    assert not list(tmp_path.glob(".*"))
+
+
+def as_json(result):
+    return json.loads(json.dumps(result.to_dict()))
+
+
+def test_a_finished_student_that_is_repeated_hears_and_decodes_nothing(
+    picture_set, recipe, tmp_path, teacher, monkeypatch
+):
+    one = dataclasses.replace(recipe, epochs=1)
+    first = distill(teacher, picture_set, tmp_path / "a", one)
+    monkeypatch.setattr("train.distill.load_train_val", None)
+
+    again = distill(teacher, picture_set, tmp_path / "a", one)
+
+    assert as_json(again) == as_json(first)
+
+
+def test_a_run_folder_of_another_teacher_is_refused(picture_set, recipe, tmp_path, teacher):
+    one = dataclasses.replace(recipe, epochs=1)
+    distill(teacher, picture_set, tmp_path / "a", one)
+    other = save_teacher(tmp_path / "other.pt", "ladeda5")
+
+    with pytest.raises(InputError, match=r"holds another run.*another teacher"):
+        distill(other, picture_set, tmp_path / "a", one)
+
+
+SHARING = """
+import sys, time
+from dataclasses import replace
+from pathlib import Path
+from schemas.policy import TrainPolicy
+from train import distill
+heard = distill.patch_map
+def slow(*arguments):
+    time.sleep(0.05)
+    return heard(*arguments)
+distill.patch_map = slow
+teacher, root, out, cache, go = map(Path, sys.argv[1:])
+recipe = TrainPolicy(size=64, crop=48, batch=8, epochs=1, learning_rate=1e-2, workers=2,
+                     device="cpu", precision="float32")
+(out.parent / f"{out.name} is ready").touch()
+while not go.exists():
+    time.sleep(0.01)
+distill.distill(teacher, root, out, recipe, cache=cache)
+"""
+
+
+def test_two_students_at_once_with_one_cache_are_those_of_one_alone(
+    picture_set, recipe, tmp_path, teacher
+):
+    root = Path(__file__).resolve().parents[2]
+    go, cache = tmp_path / "go", tmp_path / "cache"
+    places = [str(p) for p in (teacher, picture_set)]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", SHARING, *places, str(tmp_path / out), str(cache), str(go)],
+            env={**os.environ, "PYTHONPATH": str(root)},
+        )
+        for out in "ab"
+    ]
+    while not all((tmp_path / f"{out} is ready").exists() for out in "ab"):
+        assert all(process.poll() is None for process in running)
+        time.sleep(0.05)
+    go.touch()
+    assert [process.wait() for process in running] == [0, 0]
+
+    alone = distill(teacher, picture_set, tmp_path / "alone", dataclasses.replace(recipe, epochs=1))
+
+    for out in "ab":
+        assert (tmp_path / out / "checkpoint.pt").read_bytes() == alone.checkpoint.read_bytes()
+    left = sorted(path.suffix for path in cache.iterdir())
+    assert left == [".json"] * 3 + [".npy"] * 3  # train, val and the teacher; nothing half written
 
 
 def test_a_student_records_what_its_teacher_learnt_from_or_that_nobody_knows(

@@ -12,9 +12,10 @@ from schemas.errors import InputError
 from schemas.labels import Label, Split
 from schemas.policy import AugmentPolicy, TrainPolicy
 from train.augment import draw_window
-from train.data import Item, Keeping, Source, described, find_images, find_sources, load_images
+from train.data import Item, Keeping, Source, described, find_images, load_images
 from train.loader import epochs_of, targets_of, train_batches
 from train.transforms import Preprocessing
+from train.validation import find_sources
 
 PREP = Preprocessing(size=32, crop=24)
 PLAIN = TrainPolicy(detector="tiny-ladeda", size=32, crop=24, batch=7, workers=2)
@@ -70,12 +71,14 @@ def test_a_reader_that_stops_early_leaves_no_threads_behind(images):
     assert threading.active_count() == before
 
 
-def test_a_last_batch_of_one_is_left_out(images):
+def test_a_last_batch_of_one_is_left_out_where_others_hold_more(images):
     few = dataclasses.replace(
         images, items=images.items[:8], digests=images.digests[:8], pixels=images.pixels[:8]
     )
 
     assert [len(batch.targets) for batch in drawn(few)] == [7]
+    singles = drawn(few, dataclasses.replace(PLAIN, batch=1))
+    assert [len(batch.targets) for batch in singles] == [1] * 8  # all alike
 
 
 def test_plain_windows_are_parts_of_the_picture_or_of_its_mirror():

@@ -1,11 +1,14 @@
-"""The cache of decoded pixels: found again, bounded, whole or not there at all."""
+"""The cache of decoded pixels: found again, bounded, whole or not there at all, whoever else uses it."""
 
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +17,14 @@ from PIL import Image
 
 from schemas.errors import InputError
 from train import data
-from train.data import Keeping, find_images, load_images
-from train.pixels import CacheFiles, Store, make_room, shapes_of
+from train.cache import ABANDONED_S, NAMELESS_S, CacheFiles, Keeping, Store
+from train.data import find_images, load_files, load_images, read_files
+from train.pixels import shapes_of
 from train.transforms import Preprocessing
 
 SMALL = Preprocessing(size=32, crop=24)
 WHOLE = Preprocessing(size=32, crop=24, fit="whole")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
 
 def keep(folder, **options):
@@ -103,18 +108,18 @@ def test_a_crop_or_a_representation_does_not_need_another_cache(small_set, tmp_p
 
 
 def flip_a_byte(files):
-    content = bytearray(files.pixels.read_bytes())
+    content = bytearray(files.array.read_bytes())
     content[200] ^= 1
-    files.pixels.write_bytes(content)
+    files.array.write_bytes(content)
 
 
 @pytest.mark.parametrize(
     "damage",
     [
         flip_a_byte,
-        lambda f: f.pixels.write_bytes(f.pixels.read_bytes()[:-7]),
-        lambda f: f.pixels.write_bytes(b""),
-        lambda f: f.pixels.unlink(),
+        lambda f: f.array.write_bytes(f.array.read_bytes()[:-7]),
+        lambda f: f.array.write_bytes(b""),
+        lambda f: f.array.unlink(),
         lambda f: f.index.write_text("{"),
         lambda f: f.index.write_text("[]"),
         lambda f: f.index.write_text(f.index.read_text().replace("wildrf-pixels", "x")),
@@ -126,7 +131,7 @@ def test_a_damaged_cache_is_made_again_and_that_is_said(small_set, tmp_path, cap
     load(small_set, keep(tmp_path / "c"))
     (index,) = (tmp_path / "c").glob(".*.json")
     files = CacheFiles(tmp_path / "c", index.name.split(".")[1])
-    gone = {files.pixels, files.index}
+    gone = {files.array, files.index}
     damage(files)
     was_there = all(path.exists() for path in gone)
 
@@ -146,7 +151,7 @@ def test_what_does_not_fit_is_decoded_each_time_and_the_same(small_set, tmp_path
 
     assert isinstance(bounded.pixels, Store)
     assert 0 < bounded.pixels.stored < len(bounded.items)
-    assert sum(p.stat().st_size for p in (tmp_path / "b").glob(".*.npy")) <= 20_000 + 128
+    assert sum(p.stat().st_size for p in (tmp_path / "b").glob(".*.npy")) <= 20_000
     assert same(whole, bounded)
     assert shapes_of(whole.pixels) == shapes_of(bounded.pixels)
     assert caplog.text.count("decoded each time") == 1
@@ -166,19 +171,199 @@ def test_a_file_that_changes_during_training_is_refused(small_set, tmp_path):
         images.pixels[0]
 
 
-def test_the_caches_used_least_recently_go_first(small_set, tmp_path):
-    folder = tmp_path / "c"
+def sizes(folder):
+    return {p.name.split(".")[1]: p.stat().st_size for p in folder.glob(".*.npy")}
+
+
+def keys(folder):
+    return {p.name.split(".")[1] for p in folder.glob(".*.json")}
+
+
+def three_caches(root, folder):
+    """Keys of three caches of one size, the one least recently used first."""
     for size in (32, 40, 48):
-        load(small_set, keep(folder), Preprocessing(size=size, crop=24))
+        load(root, keep(folder), Preprocessing(size=size, crop=24))
     indices = sorted(folder.glob(".*.json"), key=lambda p: p.stat().st_mtime_ns)
     for age, path in enumerate(indices):
         os.utime(path, (1000 + age, 1000 + age))
-    newest = CacheFiles(folder, indices[-1].name.split(".")[1])
+    return [path.name.split(".")[1] for path in indices]
 
-    make_room(folder, newest.pixels.stat().st_size, keep=newest)
 
-    assert [p.name for p in folder.glob(".*.json")] == [newest.index.name]
-    assert [p.name for p in folder.glob(".*.npy")] == [newest.pixels.name]
+def test_the_caches_used_least_recently_make_room_for_a_new_one(small_set, tmp_path):
+    folder = tmp_path / "c"
+    oldest, middle, newest = three_caches(small_set, folder)
+    known = sizes(folder)
+    bound = (known[middle] + known[newest] + known[oldest]) * 32 / 31 + 1
+
+    load(small_set, keep(folder, disk=int(bound)), Preprocessing(size=30, crop=24))
+
+    assert oldest not in keys(folder)
+    assert {middle, newest} < keys(folder)
+    assert sum(sizes(folder).values()) <= bound
+
+
+def test_what_a_run_uses_itself_makes_no_room_for_the_rest_of_it(small_set, picture_set, tmp_path):
+    """Train and val in a folder that cannot hold both: neither is written anew in each run."""
+    sets = [
+        read_files(root, find_images(root), SMALL, workers=2) for root in (small_set, picture_set)
+    ]
+    mine = frozenset(files.key for files in sets)
+    stamps = []
+    for _ in range(2):
+        for files in sets:
+            keeping = keep(tmp_path / "c", disk=100_000, keys=mine)
+            load_files(files, workers=2, keeping=keeping, on_image=lambda _: None)
+        stamps.append({p: p.stat().st_mtime_ns for p in (tmp_path / "c").glob(".*.npy")})
+
+    assert stamps[0] == stamps[1]
+    assert len(stamps[0]) == 2
+    assert sum(sizes(tmp_path / "c").values()) <= 100_000
+
+
+def left_by(folder, host, pid, age_s):
+    """A file that a process of `host` has been writing, untouched for so many seconds."""
+    path = folder / f".0123456789abcdef.pixels.{host}.{pid}.0a1b2c3d.part"
+    path.write_bytes(b"half")
+    then = time.time() - age_s
+    os.utime(path, (then, then))
+    return path
+
+
+def test_only_what_surely_nobody_writes_any_more_is_swept(small_set, tmp_path):
+    folder = tmp_path / "c"
+    folder.mkdir()
+    here = CacheFiles(folder, "k").part().name.split(".")[3]
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    dead = left_by(folder, here, gone.pid, 0)
+    alive = left_by(folder, here, os.getppid(), 10 * ABANDONED_S)
+    far = left_by(folder, "node7", gone.pid, ABANDONED_S / 2)
+    silent = left_by(folder, "node8", 1, 2 * ABANDONED_S)
+    fresh, nameless = (folder / f".{k:016x}.pixels.npy" for k in (1, 2))
+    for path in (fresh, nameless):
+        path.write_bytes(b"no index")
+    os.utime(nameless, (time.time() - 2 * NAMELESS_S,) * 2)
+
+    load(small_set, keep(folder))
+
+    assert [p.exists() for p in (dead, alive, far, silent, fresh, nameless)] == [
+        False, True, True, False, True, False
+    ]  # fmt: skip
+
+
+def test_what_others_are_writing_counts_against_the_bound(small_set, tmp_path):
+    (tmp_path / "c").mkdir()
+    part = left_by(tmp_path / "c", "node7", 1, 0)
+    part.write_bytes(bytes(15_000))
+
+    bounded = load(small_set, keep(tmp_path / "c", disk=31_000))
+
+    assert 0 < bounded.pixels.stored < len(bounded.items)
+    assert sum(sizes(tmp_path / "c").values()) + 15_000 <= 31_000
+
+
+def changing(root, path, change):
+    """Files of `root`, read; `path` changes when the first of them is decoded."""
+    files = read_files(root, find_images(root), SMALL, workers=1)
+    content = path.read_bytes()
+    done = []
+
+    def on_image(_):
+        if not done:
+            change(path)
+        done.append(1)
+
+    return files, content, on_image
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda p: p.unlink(), "cannot be read"),
+        (lambda p: Image.new("RGB", (9, 9)).save(p), "changed while"),
+        (lambda p: p.write_bytes(b"no picture"), "does not decode"),
+    ],
+)
+def test_what_fails_once_is_tried_again_by_the_next_run(picture_set, tmp_path, change, reason):
+    root = tmp_path / "set"
+    shutil.copytree(picture_set, root)
+    last = root / find_images(root)[-1].path
+    files, content, on_image = changing(root, last, change)
+
+    first = load_files(files, workers=1, keeping=keep(tmp_path / "c"), on_image=on_image)
+    last.write_bytes(content)
+    again = load(root, keep(tmp_path / "c"))
+
+    (skipped,) = first.skipped
+    assert reason in skipped.reason
+    assert not again.skipped
+    assert len(again.items) == len(first.items) + 1
+    assert same(again, load(root, Keeping(tmp_path)))
+
+
+def test_a_folder_that_cannot_be_written_costs_speed_and_not_pixels(small_set, tmp_path, caplog):
+    (tmp_path / "file").write_text("no folder")
+
+    found = load(small_set, keep(tmp_path / "file/cache", memory=4000))
+
+    assert same(found, load(small_set, Keeping(tmp_path)))
+    assert 0 < found.pixels.stored < len(found.items)
+    assert "cannot be written" in caplog.text
+
+
+@contextmanager
+def as_nobody():
+    """Without the rights of root, who may write everywhere."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_shared_cache_that_may_only_be_read_is_used(small_set, monkeypatch):
+    with tempfile.TemporaryDirectory() as name:
+        root, folder = Path(name) / "set", Path(name) / "c"
+        shutil.copytree(small_set, root)
+        first = load(root, keep(folder))
+        for path in (Path(name), folder):
+            path.chmod(0o555)
+        no_decoding(monkeypatch)
+        with as_nobody():
+            again = load(root, keep(folder))
+        for path in (Path(name), folder):
+            path.chmod(0o755)
+
+        assert same(first, again)
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from train.data import decode
+from train.transforms import Preprocessing
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20), resource.RLIM_INFINITY))
+try:
+    print(decode(Path(sys.argv[1]), Preprocessing(size=32, crop=24)))
+except MemoryError:
+    print("out of memory")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's count of memory")
+def test_too_little_memory_says_nothing_of_a_picture(tmp_path):
+    Image.new("1", (12_000, 12_000)).save(tmp_path / "large.png")
+
+    said = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(tmp_path / "large.png")],
+        capture_output=True, text=True, check=True, env=ENVIRONMENT,
+    )  # fmt: skip
+
+    assert said.stdout == "out of memory\n"
 
 
 @pytest.mark.parametrize("size", [1000, 12_000, 17_000])
@@ -212,11 +397,10 @@ data.load_images(root, data.find_images(root), Preprocessing(size=32, crop=24), 
 
 @pytest.mark.parametrize("after_s", [0.1, 0.3, 0.6])
 def test_a_kill_leaves_no_cache_that_is_not_whole(picture_set, tmp_path, monkeypatch, after_s):
-    root = Path(__file__).resolve().parents[2]
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(picture_set), str(tmp_path)],
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(root)},
+        env=ENVIRONMENT,
     )
     assert process.stdout.readline() == b"ready\n"
     time.sleep(after_s)

@@ -16,9 +16,10 @@ import torch
 from schemas.errors import InputError
 from schemas.policy import AugmentPolicy, TrainPolicy
 from train import training
+from train.cache import Keeping
 from train.checkpoint import load_detector
 from train.config import Compute, build_detector
-from train.data import Keeping, Source
+from train.data import Source
 from train.detectors import find_detector
 from train.engine import Average, Losses, Plateau, Statistics, norm_momentum, set_norm_momentum
 from train.predict import score_files
@@ -146,8 +147,103 @@ def test_a_finished_run_can_be_extended(picture_set, recipe, tmp_path, finished)
 def test_the_folder_of_another_run_is_refused(picture_set, recipe, tmp_path):
     train_detector(picture_set, tmp_path, dataclasses.replace(recipe, epochs=1))
 
-    with pytest.raises(InputError, match=r"holds another run.*name another folder, or remove"):
-        train_detector(picture_set, tmp_path, dataclasses.replace(recipe, learning_rate=1e-3))
+    other = dataclasses.replace(recipe, learning_rate=1e-3, augment=AugmentPolicy(jpeg=0.5))
+    with pytest.raises(
+        InputError, match=r"holds another run.*name another folder, or remove"
+    ) as caught:
+        train_detector(picture_set, tmp_path, other)
+
+    assert "train.augment.jpeg was 0.0 and is 0.5" in str(caught.value)
+    assert "train.learning_rate was 0.01 and is 0.001" in str(caught.value)
+    assert "train.crop" not in str(caught.value)
+
+
+def no_decoding(monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("decoded although there is nothing to do")
+
+    monkeypatch.setattr(training.data, "decode_all", refuse)
+
+
+def test_another_recipe_is_refused_before_anything_is_decoded(
+    picture_set, recipe, tmp_path, monkeypatch
+):
+    train_detector(picture_set, tmp_path, dataclasses.replace(recipe, epochs=1))
+    no_decoding(monkeypatch)
+
+    with pytest.raises(InputError, match=r"train\.seed was 0 and is 1"):
+        train_detector(picture_set, tmp_path, dataclasses.replace(recipe, seed=1))
+
+
+def test_a_state_of_an_earlier_version_is_refused_in_one_line(picture_set, recipe, tmp_path):
+    train_detector(picture_set, tmp_path, dataclasses.replace(recipe, epochs=1))
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    del state["recipe"], state["seconds"]
+    torch.save({**state, "key": "of another version"}, tmp_path / "state.pt")
+
+    with pytest.raises(InputError, match=r"holds another run \(.*earlier version\)") as caught:
+        train_detector(picture_set, tmp_path, recipe)
+
+    assert "\n" not in str(caught.value)
+
+
+def as_json(result):
+    return json.loads(json.dumps(result.to_dict()))
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_finished_run_that_is_repeated_decodes_nothing_and_changes_nothing(
+    picture_set, recipe, tmp_path, monkeypatch
+):
+    first = train_detector(picture_set, tmp_path, recipe)
+    before, epochs = contents(tmp_path), []
+    no_decoding(monkeypatch)
+
+    again = train_detector(
+        picture_set, tmp_path, dataclasses.replace(recipe, workers=1), on_epoch=epochs.append
+    )
+
+    assert as_json(again) == as_json(first)
+    assert contents(tmp_path) == before
+    assert not epochs
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "scores.parquet", "metrics.json", "state.pt"])
+def test_what_is_missing_of_a_finished_run_is_made_again(
+    picture_set, recipe, tmp_path, finished, name
+):
+    train_detector(picture_set, tmp_path, recipe)
+    (tmp_path / name).unlink()
+
+    train_detector(picture_set, tmp_path, recipe)
+
+    assert (tmp_path / name).exists()
+    assert same(weights(tmp_path), weights(finished[0]))
+
+
+def test_a_finished_run_is_not_taken_for_one_on_other_pictures(picture_set, recipe, tmp_path):
+    root = tmp_path / "set"
+    shutil.copytree(picture_set, root)
+    train_detector(root, tmp_path / "run", dataclasses.replace(recipe, epochs=1))
+    next((root / "train/0_real").iterdir()).unlink()
+
+    with pytest.raises(InputError, match=r"the same recipe, on other data"):
+        train_detector(root, tmp_path / "run", dataclasses.replace(recipe, epochs=1))
+
+
+def test_validation_logits_never_go_to_pictures_of_another_name(picture_set, recipe, tmp_path):
+    root = tmp_path / "set"
+    shutil.copytree(picture_set, root)
+    with pytest.raises(Killed):
+        train_detector(root, tmp_path / "run", recipe, on_epoch=kill_after(1))
+    names = sorted((root / "val/0_real").iterdir())
+    names[0].rename(names[0].with_name("z.png"))
+
+    with pytest.raises(InputError, match="holds another run"):
+        train_detector(root, tmp_path / "run", recipe)
 
 
 def test_a_damaged_state_is_refused_in_one_line(picture_set, recipe, tmp_path):
@@ -169,6 +265,28 @@ def test_time_that_runs_out_ends_the_run_with_a_checkpoint(picture_set, recipe, 
 
     train_detector(picture_set, tmp_path, recipe)
     assert same(last_weights(tmp_path), last_weights(finished[0]))
+
+
+def test_seconds_are_those_of_all_calls(picture_set, recipe, tmp_path):
+    """Two calls by a clock that moves, the second of which is out of time, and one by a clock that stands."""
+    ticks = count()
+    train_detector(
+        picture_set,
+        tmp_path,
+        dataclasses.replace(recipe, epochs=1),
+        clock=lambda: float(next(ticks)),
+    )
+    timed = dataclasses.replace(recipe, max_minutes=0.3)
+    late = train_detector(picture_set, tmp_path, timed, clock=lambda: float(next(ticks)))
+    gone = next(ticks)
+
+    standing = train_detector(picture_set, tmp_path, recipe, clock=lambda: 0.0)
+
+    assert late.stopped.startswith("max_minutes")
+    assert gone - 5 <= late.seconds <= gone
+    assert standing.stopped == "3 epochs done"
+    assert gone - 8 <= standing.seconds <= late.seconds
+    assert json.loads((tmp_path / "metrics.json").read_text())["seconds"] == standing.seconds
 
 
 def test_the_run_folder_tells_what_was_done(finished):
@@ -237,6 +355,7 @@ def test_a_class_of_undecodable_files_is_refused(recipe, tmp_path, picture_set):
         ({"detector": "resnet"}, "expected one of ladeda5"),
         ({"crop": 65}, "train.crop is 65"),
         ({"crop": 4}, "train.crop is 4"),
+        ({"batch": 1, "crop": 6}, "train.batch is 1 and train.crop 6 holds one patch"),
         ({"learning_rate": 0.0}, "train.learning_rate is 0.0"),
         ({"representation": "sobel"}, "train.representation is 'sobel'"),
         ({"device": "cuda:9"}, "device cuda:9"),
@@ -248,6 +367,16 @@ def test_a_recipe_that_cannot_be_used_is_named(picture_set, recipe, tmp_path, ch
         train_detector(picture_set, tmp_path, dataclasses.replace(recipe, **change))
 
     assert "\n" not in str(caught.value)
+
+
+def test_pictures_can_be_learnt_one_at_a_time(picture_set, recipe, tmp_path):
+    small = dataclasses.replace(recipe, batch=1, crop=7, epochs=1)  # 2 x 2 patches
+
+    result = train_detector(picture_set, tmp_path, small)
+
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert result.epochs == 1
+    assert state["steps"] == 24
 
 
 def test_a_loss_that_explodes_is_said_in_one_line(picture_set, recipe, tmp_path):
@@ -471,12 +600,32 @@ def test_the_average_of_weights_follows_its_formula():
     np.testing.assert_allclose(average.detector.fc.weight.detach(), want, rtol=1e-5)
 
 
-def test_pixels_kept_for_a_run_are_removed_when_it_is_finished(
-    picture_set, recipe, tmp_path, monkeypatch
-):
+@pytest.fixture
+def long_decoding(monkeypatch):
+    """As if decoding had taken long."""
     monkeypatch.setattr(
         "train.training.keeping_in", lambda out, cache, recipe: Keeping(out, pays_s=0.0)
-    )  # as if decoding had taken long
+    )
+
+
+def test_pixels_kept_for_a_run_stay_when_its_minutes_are_over(
+    picture_set, recipe, tmp_path, long_decoding, monkeypatch
+):
+    ticks = count(0, 7)
+    timed = dataclasses.replace(recipe, max_minutes=1.0)
+    train_detector(picture_set, tmp_path, timed, clock=lambda: float(next(ticks)))
+    assert len(list(tmp_path.glob(".*.pixels.*"))) == 4
+    no_decoding(monkeypatch)
+
+    result = train_detector(picture_set, tmp_path, recipe)
+
+    assert result.stopped == "3 epochs done"
+    assert not list(tmp_path.glob(".*.pixels.*"))
+
+
+def test_pixels_kept_for_a_run_are_removed_when_it_is_finished(
+    picture_set, recipe, tmp_path, long_decoding
+):
     seen = []
     with pytest.raises(Killed):
         train_detector(picture_set, tmp_path, recipe, on_epoch=kill_after(1))
@@ -507,8 +656,9 @@ def test_progress_is_told_of_every_image(picture_set, recipe, tmp_path):
     train_detector(picture_set, tmp_path, dataclasses.replace(recipe, windows=2), progress=told)
 
     assert told.stages == [
-        ["decoding train", 24, 24],
+        ["reading", 36, 36],
         ["decoding val", 12, 12],
+        ["decoding train", 24, 24],
         *([f"epoch {k}", 48, 48] for k in (1, 2, 3)),
     ]
 
@@ -535,7 +685,7 @@ def test_minutes_that_are_left_are_told_and_include_the_last_validation(
 
     result = train_detector(picture_set, tmp_path, timed, progress=told, clock=clock)
 
-    assert told.stages[2][0] == "epoch 1 (5 of 5 min left)"
+    assert told.stages[3][0] == "epoch 1 (5 of 5 min left)"
     assert result.stopped == "max_minutes 5 reached"
     assert 240 < result.seconds <= 303
 
