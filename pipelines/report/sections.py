@@ -97,11 +97,15 @@ def show_stress(left: Left) -> Markup:
 
 
 def show_maps(left: Left) -> Markup:
-    """The first maps, each with the name of its picture and the logit."""
+    """Some of the maps, spread over all, each with the name of its picture and the logit."""
     rows = left.found["images"]
+    shown = min(SHOWN, len(rows))
+    spread = [
+        rows[k * len(rows) // shown] for k in range(shown)
+    ]  # of both classes, which are sorted
     tiles = [
         {"name": short_name(row["path"]), "logit": row["logit"], "source": source}
-        for row in rows[:SHOWN]
+        for row in spread
         if (source := _inline(left.folder / "maps" / f"{row['name']}.png")) is not None
     ]
     limit, count = left.found["limit"], len(rows)

@@ -25,7 +25,14 @@ from pipelines.report.evaluation import (
     warnings_of,
     write_evaluation_page,
 )
-from pipelines.report.sections import Left, sections_of, short_name, show_stress
+from pipelines.report.sections import (
+    SHOWN,
+    Left,
+    sections_of,
+    short_name,
+    show_maps,
+    show_stress,
+)
 from schemas.errors import InputError
 from schemas.policy import TrainPolicy
 from train.slices import SLICERS
@@ -336,6 +343,20 @@ def test_a_heat_map_is_told_by_its_picture_and_score(run, page):
     assert page.count('alt="heat map of') == 3
     assert short_name("/home/someone/set/1_fake/a.jpg") == "1_fake/a.jpg"
     assert short_name("/home/someone/a.jpg") == short_name("a.jpg") == "a.jpg"
+
+
+def test_of_many_heat_maps_some_are_shown_of_both_classes(run):
+    found = json.loads((run / "explain/explain.json").read_text())
+    first = found["images"][0]
+    found["images"] = [
+        {**first, "path": f"set/{leaf}/{k}.png"} for leaf in ("0_real", "1_fake") for k in range(10)
+    ]
+
+    shown = show_maps(Left(run / "explain", "", found))
+
+    assert shown.count("<figure>") == SHOWN
+    assert shown.count("heat map of 0_real/") == shown.count("heat map of 1_fake/")
+    assert f"{SHOWN} of the 20 pictures" in shown
 
 
 @pytest.fixture
