@@ -440,3 +440,17 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_scored(
             out=tmp_path / "file", options=OPTIONS, on_image=lambda *n: done.append(n),
         )  # fmt: skip
     assert done == []
+
+
+def test_without_test_images_those_of_val_are_sampled_never_those_of_train(
+    texture_reader, tmp_path
+):
+    for split in ("train", "val"):
+        shutil.copytree(texture_reader.root / split, tmp_path / split)
+
+    found = stress(texture_reader.checkpoint, tmp_path, [TESTS["pooling"]], options=OPTIONS)
+
+    assert found["data"]["sample"]["splits"] == {"val": 12}
+    shutil.rmtree(tmp_path / "val")
+    with pytest.raises(InputError, match="under train and none to judge on"):
+        stress(texture_reader.checkpoint, tmp_path, [TESTS["pooling"]], options=OPTIONS)
