@@ -90,6 +90,7 @@ class LocalPool:
             ServiceError: if an item kills its process and `lost` does not say what stands in for it.
         """
         held = list(items)
+        # So few are done before a pool is up; but only a process can be ended, or die alone.
         if len(held) < CHUNK and self._pool is None and lost is None and seconds is None:
             yield from map(work, held)
             return

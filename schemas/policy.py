@@ -266,8 +266,8 @@ class TrainPolicy:
     drawn equally often; the sources of a mixed set share each class by their weights. With `labels`
     "posterior", what annotators agree on less counts less. `average` is the decay of the running mean of
     weights that is validated and kept; 0 keeps the weights themselves. `fit` "whole" looks at every pixel as
-    it is. `pooling` "topN" is the mean of the highest N % of patch logits. `cache_gib` bounds the decoded
-    pixels on disk.
+    it is. `pooling` "topN" is the mean of the highest N % of patch logits. `cache_gib` bounds what is kept
+    of pictures on disk.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = FINITE

@@ -258,6 +258,7 @@ def finished(
             return None
         told = {field.name: record[field.name] for field in fields(TrainResult)}
         told["skipped"] = tuple(data.Skipped(**row) for row in record["skipped"])
+        told["old_calibration"] = None  # nothing was moved this time
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # none was left, or it is damaged: it is written again
     if not all((out / name).is_file() for name in (CHECKPOINT_FILE, SCORES_FILE)):

@@ -160,7 +160,7 @@ WITHOUT_WORKSPACE = {
     "predict {bad}/text.zip {bad}/plain": "text.zip",
     "predict {bad}/code.pt {bad}/nope": "does not exist; expected an image or a folder",
     "predict {bad}/code.pt": "Missing argument 'PATH...'",
-    "demo {workspace} --images 40": "is a workspace of its own",
+    "demo {workspace} --images 40": "holds something that is no demo",
     "demo {tmp}/d --images 1": "'--images'",
     "doctor --workspace {bad}/nope": "is no workspace",
     "fetch --workspace {bad}/text.zip": "is no workspace",

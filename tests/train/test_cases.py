@@ -10,7 +10,7 @@ import torch
 
 from schemas.errors import InputError
 from train.calibration import calibrate, calibration_path, write_calibration
-from train.checkpoint import pack, to_bytes, write_atomically
+from train.checkpoint import load_detector, pack, to_bytes, write_atomically
 from train.config import build_detector
 from train.deploy.cases import changes, find_previous, find_table, read_cases, run_cases
 from train.detectors import DETECTORS
@@ -159,7 +159,7 @@ def test_a_calibrated_checkpoint_is_judged_by_the_threshold_that_predict_uses(ta
         np.repeat([2.5, 3.5], 20),
         np.repeat([0, 1], 20),
         checkpoint=digest,
-        preprocessing="",
+        preprocessing=load_detector(checkpoint).preprocessing.digest,
         data={},
     )
     write_calibration(calibration_path(checkpoint), learnt)

@@ -211,6 +211,19 @@ def test_a_finished_run_that_is_repeated_decodes_nothing_and_changes_nothing(
     assert not epochs
 
 
+def test_a_repeated_run_does_not_tell_again_of_a_calibration_it_moved_before(
+    picture_set, recipe, tmp_path
+):
+    (tmp_path / "checkpoint.calibration.json").write_text("{}")
+    one = dataclasses.replace(recipe, epochs=1)
+
+    first = train_detector(picture_set, tmp_path, one)
+    again = train_detector(picture_set, tmp_path, one)
+
+    assert first.old_calibration is not None
+    assert again.old_calibration is None
+
+
 @pytest.mark.parametrize("name", ["checkpoint.pt", "scores.parquet", "metrics.json", "state.pt"])
 def test_what_is_missing_of_a_finished_run_is_made_again(
     picture_set, recipe, tmp_path, finished, name
