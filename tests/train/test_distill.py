@@ -400,8 +400,10 @@ SHARING = """
 import sys, time
 from dataclasses import replace
 from pathlib import Path
+import torch
 from schemas.policy import TrainPolicy
 from train import distill
+torch.set_num_threads(1)
 heard = distill.patch_map
 def slow(*arguments):
     time.sleep(0.05)
