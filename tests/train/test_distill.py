@@ -410,8 +410,8 @@ def slow(*arguments):
     return heard(*arguments)
 distill.patch_map = slow
 teacher, root, out, cache, go = map(Path, sys.argv[1:])
-recipe = TrainPolicy(size=64, crop=48, batch=8, epochs=1, learning_rate=1e-2, workers=2,
-                     device="cpu", precision="float32")
+recipe = TrainPolicy(detector="tiny-ladeda", size=64, crop=48, batch=8, epochs=1, workers=2,
+                     learning_rate=1e-2, device="cpu", precision="float32")
 (out.parent / f"{out.name} is ready").touch()
 while not go.exists():
     time.sleep(0.01)
