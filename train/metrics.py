@@ -76,6 +76,12 @@ class Curve:
         return np.hstack([start, false]), np.hstack([start, true])
 
 
+def _proportions(weights: Floats) -> Floats:
+    """Of their sum; weights that sum to nothing as they are."""
+    total = weights.sum()
+    return weights / total if total else weights
+
+
 class Sample:
     """Images with their scores, ranked once; `values` measures any number of weightings of them.
 
@@ -105,15 +111,27 @@ class Sample:
 
     def is_like(self, other: "Sample") -> bool:
         """Whether scores, labels and weights are the same."""
-        mine, theirs = (
-            np.ones(len(s.labels)) if s._base is None else s._base for s in (self, other)
+        return self._scored_like(other) and np.array_equal(self._weights, other._weights)
+
+    def ranks_like(self, other: "Sample") -> bool:
+        """Whether they are but for how much each class weighs as a whole, of which the AUC knows nothing."""
+        return self._scored_like(other) and all(
+            np.allclose(
+                _proportions(self._weights[of]), _proportions(other._weights[of]), rtol=1e-9, atol=0
+            )
+            for of in (self.labels == 0, self.labels == 1)
         )
+
+    def _scored_like(self, other: "Sample") -> bool:
         return (
             np.array_equal(self.logits, other.logits)
             and np.array_equal(self.order, other.order)
             and np.array_equal(self.labels, other.labels)
-            and np.array_equal(mine, theirs)
         )
+
+    @property
+    def _weights(self) -> Floats:
+        return np.ones(len(self.labels)) if self._base is None else self._base
 
     def curve(self, weights: NDArray[np.generic]) -> Curve:
         """The curve of each row of `weights` (D, N), in the order the images were given."""

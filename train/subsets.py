@@ -138,17 +138,19 @@ class Plan:
         mine, theirs = self._value(key, name), self._value(other, name)
         if mine is None or theirs is None:
             return None
-        if self._same(key, other):  # nothing was changed
+        if self._same(key, other, name):  # nothing was changed
             return 0.0, (0.0, 0.0)
         drawn = self.drawn[key][name] - self.drawn[other][name]
         fewest = min(n for k in (key, other) for n in self._groups(k) if n)
         return mine - theirs, difference_interval(mine - theirs, drawn, fewest)
 
-    def _same(self, key: str, other: str) -> bool:
-        """Whether two subsets are the same images with the same scores and weights."""
+    def _same(self, key: str, other: str, name: str) -> bool:
+        """Whether a metric of two subsets is that of the same images with the same scores and weights."""
         one, two = self.subsets[key], self.subsets[other]
-        same_rows = np.array_equal(one.rows, two.rows)
-        return same_rows and one.sample.is_like(two.sample)
+        if not np.array_equal(one.rows, two.rows):
+            return False
+        like = one.sample.ranks_like if name == "auc" else one.sample.is_like
+        return like(two.sample)
 
     def _value(self, key: str, name: str) -> float | None:
         return self.subsets[key].sample.point()[name]

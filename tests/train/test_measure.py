@@ -183,6 +183,17 @@ def test_a_set_that_was_learnt_as_a_whole_has_nothing_left():
     assert found["without"] is None
 
 
+def test_matching_that_only_weighs_the_classes_alike_leaves_the_auc_as_it_was():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [90, 40])
+    images = scored(labels * 1.5 + rng.normal(size=130), labels)
+
+    gap = measure(images, Asked(facts=[jpeg()] * 130, draws=100))["matched"]["gap"]
+
+    assert gap["auc"] == {"difference": 0.0, "ci": [0.0, 0.0]}
+    assert gap["ap"]["ci"][0] > 0.0  # which knows how rare a class is
+
+
 def test_a_gap_is_certain_only_where_nothing_was_changed():
     labels = np.repeat([0, 1], 60)
     images = scored(labels * 4.0 - 2, labels)
