@@ -421,23 +421,7 @@ def finish(
     """
     judged = [item.path for item in loaded.val.items]
     groups, grouping = find_groups(loaded.sources[0].root, judged)
-    config: dict[str, Any] = {
-        "recipe": asdict(run.recipe),
-        "detector": spec.name,
-        "parameters": sum(p.numel() for p in run.detector.parameters()),
-        "preprocessing": run.preprocessing.to_dict(),
-        "preprocessing_digest": run.preprocessing.digest,
-        "data": {**loaded.digests, "root": str(loaded.sources[0].root), "sources": loaded.origins},
-        "val_source": loaded.val_source,
-        "grouping": grouping,
-        "device": run.compute.device.type,
-        "precision": "bfloat16" if run.compute.half else "float32",
-        "versions": code_versions(),
-        "run": run.key,
-        "simulated": loaded.simulated,
-        "files": loaded.files,
-        **extra,
-    }
+    config = _config(run, loaded, spec, grouping, extra)
     val = measure.report(
         np.array(state.best_logits), run.val_labels, seed=run.recipe.seed, groups=groups
     )
@@ -463,6 +447,29 @@ def finish(
     if not stopped.startswith(OUT_OF_TIME):
         store.clear(out)  # it was kept for a run that is now over
     return result
+
+
+def _config(
+    run: Run, loaded: Loaded, spec: DetectorSpec, grouping: str, extra: dict[str, Any]
+) -> dict[str, Any]:
+    """What made the run, as its records hold it."""
+    return {
+        "recipe": asdict(run.recipe),
+        "detector": spec.name,
+        "parameters": sum(p.numel() for p in run.detector.parameters()),
+        "preprocessing": run.preprocessing.to_dict(),
+        "preprocessing_digest": run.preprocessing.digest,
+        "data": {**loaded.digests, "root": str(loaded.sources[0].root), "sources": loaded.origins},
+        "val_source": loaded.val_source,
+        "grouping": grouping,
+        "device": run.compute.device.type,
+        "precision": "bfloat16" if run.compute.half else "float32",
+        "versions": code_versions(),
+        "run": run.key,
+        "simulated": loaded.simulated,
+        "files": loaded.files,
+        **extra,
+    }
 
 
 def _unplaced(origin: dict[str, Any]) -> dict[str, Any]:
