@@ -179,6 +179,7 @@ def distill(context: Context) -> dict[str, Any]:
         detector=STUDENT,
         epochs=STUDENT_EPOCHS,
         crop=STUDENT_CROP,
+        learning_rate=context.workspace.policy.train.learning_rate,  # as few epochs as its teacher's
     )
     scored = evaluate_run(out / "checkpoint.pt", context.release, out, context.workspace)
     return {**result, "evaluation": scored}
