@@ -267,7 +267,7 @@ def evaluate_folder(
     """A checkpoint's numbers on a folder; with `out`, its scores, metrics and page go there."""
     from curate.work import Serial, Silent
     from train.evaluate import Known, evaluate
-    from train.resampling import DRAWS
+    from train.intervals.draws import DRAWS
 
     if out is not None:
         _keep_run(out)
@@ -301,7 +301,7 @@ def evaluate_table(
     """The numbers of another detector, by its scores of the images in a folder."""
     from curate.work import Serial, Silent
     from train.evaluate import Known, evaluate_scores
-    from train.resampling import DRAWS
+    from train.intervals.draws import DRAWS
 
     if out is not None:
         _keep_run(out)
@@ -371,7 +371,7 @@ def compare_runs(
     paths: Sequence[Path], *, draws: int | None = None, seed: int = 0
 ) -> dict[str, Any]:
     """Each run or score file against the first."""
-    from train.resampling import DRAWS
+    from train.intervals.draws import DRAWS
 
     runs = _named(paths, read_scores)
     simulated = any(run.context.get("simulated", False) for run in runs.values())
@@ -392,7 +392,7 @@ def matrix_of(
     paths: Sequence[Path], out: Path | None, *, draws: int | None = None, seed: int = 0
 ) -> dict[str, Any]:
     """Runs against test platforms; with `out`, as a page too."""
-    from train.resampling import DRAWS
+    from train.intervals.draws import DRAWS
 
     judged = _named(paths, _judged)
     simulated = any(run.scored.context.get("simulated", False) for run in judged.values())

@@ -14,18 +14,11 @@ import numpy as np
 from scipy.stats import binomtest
 
 from schemas.errors import InputError
+from train.intervals.draws import DRAWS, Subset, bootstrap
+from train.intervals.ends import difference_interval, mean_interval
+from train.intervals.groups import CONFIDENCE, Clusters, Groups, make_clusters, weakest
 from train.measure import rows_by
 from train.metrics import Floats, Sample
-from train.resampling import (
-    CONFIDENCE,
-    DRAWS,
-    Clusters,
-    Subset,
-    bootstrap,
-    difference_interval,
-    make_clusters,
-    mean_interval,
-)
 from train.scores import MEAN, ScoredSet
 from train.subsets import Plan
 
@@ -148,16 +141,16 @@ def _parts(
 ) -> dict[str, dict[str, Any]]:
     rows = rows_by(sets[a].platforms)
     labels = sets[a].labels
-    fewest = {p: min(n for n in clusters.by_class(r, labels[r]) if n) for p, r in rows.items()}
+    groups = {p: weakest(clusters.by_class(r, labels[r])) for p, r in rows.items()}
     points = {
         (name, p): Sample(sets[name].logits[r], labels[r]).point()
         for name in (a, b)
         for p, r in rows.items()
     }
     parts = {
-        p: {m: _difference(m, a, b, [p], points, drawn, fewest) for m in COMPARED} for p in rows
+        p: {m: _difference(m, a, b, [p], points, drawn, groups) for m in COMPARED} for p in rows
     }
-    mean = {m: _difference(m, a, b, list(rows), points, drawn, fewest) for m in COMPARED}
+    mean = {m: _difference(m, a, b, list(rows), points, drawn, groups) for m in COMPARED}
     return {**parts, MEAN: mean}
 
 
@@ -168,7 +161,7 @@ def _difference(
     platforms: Sequence[str],
     points: Mapping[tuple[str, str], Mapping[str, float | None]],
     drawn: Drawn,
-    fewest: Mapping[str, int],
+    groups: Mapping[str, Groups],
 ) -> dict[str, Any] | None:
     """Metric of both, b less a, and its interval, over the platforms that have the metric."""
     having = [p for p in platforms if points[a, p][metric] is not None]
@@ -180,7 +173,7 @@ def _difference(
     apart = [y - x for x, y in zip(one, other, strict=True)]
     draws = np.array([drawn[_key(b, p)][metric] - drawn[_key(a, p)][metric] for p in having])
     each = [
-        difference_interval(difference, row, fewest[p])
+        difference_interval(difference, row, groups[p])
         for p, difference, row in zip(having, apart, draws, strict=True)
     ]
     ends = mean_interval(apart, each, draws)

@@ -32,11 +32,11 @@ from train.calibration import (
 from train.checkpoint import LoadedDetector, load_detector
 from train.config import Compute, choose_compute, code_versions
 from train.data import EVAL_BATCH, Item, Skipped, decode, find_images
+from train.intervals.draws import DRAWS
 from train.measure import Asked, Leaks, measure
 from train.metrics import Floats
 from train.predict import Scored, score_files
 from train.reencode import CommonFormat, rescore, unsaveable
-from train.resampling import DRAWS
 from train.scores import (
     ONE_EACH,
     Foreign,

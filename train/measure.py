@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from train import metrics
 from train.calibration import Band, Calibration
+from train.intervals.draws import DRAWS
+from train.intervals.groups import CONFIDENCE, Clusters, make_clusters
 from train.metrics import Floats
-from train.resampling import CONFIDENCE, DRAWS, Clusters, make_clusters
 from train.scores import ONE_EACH, ScoredSet
 from train.slices import MATCHED, SLICERS, ImageFacts, matched_weights, slice_rows
 from train.subsets import Plan

@@ -43,7 +43,7 @@ NAMES = (
 
 ONE_CLASS = frozenset(
     f"{name}{suffix}"
-    for name in ("acc", "brier", "ece", "ece_noise")
+    for name in ("acc", "brier", "ece", "ece_gaps")
     for suffix in ("", "_calibrated")
 )
 """What has a meaning where only one class is there."""
@@ -103,7 +103,6 @@ class Sample:
         self._terms, self._columns = _terms(self.logits, self.labels, calibrated)
         self._base = None if weights is None else np.asarray(weights, np.float64)[self.order]
         self._point: dict[str, float | None] | None = None
-        self._once = self._ranked(np.ones((1, len(labels)))) @ self._terms
 
     def _ranked(self, weights: NDArray[np.generic]) -> Floats:
         ranked = np.asarray(weights, dtype=np.float64)[:, self.order]
@@ -111,13 +110,13 @@ class Sample:
 
     def is_like(self, other: "Sample") -> bool:
         """Whether scores, labels and weights are the same."""
-        return self._scored_like(other) and np.array_equal(self._weights, other._weights)
+        return self._scored_like(other) and np.array_equal(self.weights, other.weights)
 
     def ranks_like(self, other: "Sample") -> bool:
         """Whether they are but for how much each class weighs as a whole, of which the AUC knows nothing."""
         return self._scored_like(other) and all(
             np.allclose(
-                _proportions(self._weights[of]), _proportions(other._weights[of]), rtol=1e-9, atol=0
+                _proportions(self.weights[of]), _proportions(other.weights[of]), rtol=1e-9, atol=0
             )
             for of in (self.labels == 0, self.labels == 1)
         )
@@ -130,7 +129,8 @@ class Sample:
         )
 
     @property
-    def _weights(self) -> Floats:
+    def weights(self) -> Floats:
+        """(N,) how much each image counts, in the order of their scores, highest first."""
         return np.ones(len(self.labels)) if self._base is None else self._base
 
     def curve(self, weights: NDArray[np.generic]) -> Curve:
@@ -145,8 +145,8 @@ class Sample:
     def values(self, weights: NDArray[np.generic]) -> dict[str, Floats]:
         """Every metric of each row of `weights` (D, N): (D,), NaN where it has no meaning.
 
-        Beside them `ece_noise` (and `ece_noise_calibrated`): how far the gaps of the bins are from
-        those of the images as they are, summed.
+        Beside them `ece_gaps` (and `ece_gaps_calibrated`), (D, B): what each bin that holds images adds to
+        the calibration error, with its sign.
         """
         ranked = self._ranked(weights)
         curve = self._curve(ranked)
@@ -156,11 +156,16 @@ class Sample:
             **{f"tpr_at_fpr_{r:g}": true_rates(curve, r) for r in FALSE_POSITIVE_RATES},
             "eer": equal_error_rates(curve),
         }
-        found |= _shares(ranked @ self._terms, self._once, self._columns)
+        found |= _shares(ranked @ self._terms, self._columns)
         both = (curve.true[:, -1] > 0) & (curve.false[:, -1] > 0)
         return {
             name: v if name in ONE_CLASS else np.where(both, v, np.nan) for name, v in found.items()
         }
+
+    def gaps(self, suffix: str = "") -> Floats:
+        """(B,) what each bin that holds images adds to the calibration error, with its sign."""
+        gaps: Floats = self.values(np.ones((1, len(self.labels))))[f"ece_gaps{suffix}"][0]
+        return gaps
 
     def point(self) -> dict[str, float | None]:
         """Every metric of the images as they are; None where it has no meaning."""
@@ -242,8 +247,8 @@ def bin_of(probability: Floats) -> NDArray[np.intp]:
     return np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], probability)
 
 
-def _shares(sums: Floats, once: Floats, columns: list[str]) -> dict[str, Floats]:
-    """The metrics that are shares of sums over images, (D,) each; `once` sums the images as they are."""
+def _shares(sums: Floats, columns: list[str]) -> dict[str, Floats]:
+    """The metrics that are shares of sums over images, (D,) each, and the gaps of the bins."""
     at = {name: sums[:, k] for k, name in enumerate(columns)}
     found: dict[str, Floats] = {}
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -256,9 +261,8 @@ def _shares(sums: Floats, once: Floats, columns: list[str]) -> dict[str, Floats]
             found[f"acc{suffix}"] = at[f"right{suffix}"] / at["n"]
             found[f"balanced_acc{suffix}"] = (hits + cleared) / 2
             found[f"brier{suffix}"] = at[f"brier{suffix}"] / at["n"]
-            gaps, known = sums[:, bins] / at["n"][:, None], once[:, bins] / once[:, :1]
-            found[f"ece{suffix}"] = np.abs(gaps).sum(axis=1)
-            found[f"ece_noise{suffix}"] = np.abs(gaps - known).sum(axis=1)
+            gaps = sums[:, bins] / at["n"][:, None]
+            found[f"ece{suffix}"], found[f"ece_gaps{suffix}"] = np.abs(gaps).sum(axis=1), gaps
     return found
 
 

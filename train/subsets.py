@@ -12,16 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train import metrics
+from train.intervals.draws import Subset, bootstrap
+from train.intervals.ends import Drawn, difference_interval, mean_interval, metric_interval
+from train.intervals.groups import Clusters, Ends, Groups, Interval, weakest
 from train.metrics import NAMES, Floats, Sample
-from train.resampling import (
-    Clusters,
-    Interval,
-    Subset,
-    bootstrap,
-    difference_interval,
-    mean_interval,
-    metric_interval,
-)
 from train.scores import ScoredSet
 
 GAPS = ("acc", "ap", "auc")
@@ -74,11 +68,12 @@ class Plan:
             "ci": metrics.nested({name: _as_list(self._ends(key, name)) for name in NAMES}),
         }
 
-    def _ends(self, key: str, name: str) -> Interval | None:
-        sample, groups = self.subsets[key].sample, self._groups(key)
-        return metric_interval(name, sample, self.drawn[key], groups)
+    def _ends(self, key: str, name: str) -> Ends | None:
+        part = self.subsets[key]
+        group = self.clusters.of_image[part.rows]
+        return metric_interval(name, Drawn(part.sample, self.drawn[key], group, self._groups(key)))
 
-    def _groups(self, key: str) -> tuple[int, int]:
+    def _groups(self, key: str) -> tuple[Groups, Groups]:
         part = self.subsets[key]
         return self.clusters.by_class(part.rows, self.scored.labels[part.rows], part.weights)
 
@@ -102,13 +97,12 @@ class Plan:
     def _mean_of(self, name: str, keys: Mapping[str, str]) -> "_Mean":
         known = {p: v for p, key in keys.items() if (v := self._value(key, name)) is not None}
         ends = {p: self._ends(keys[p], name) for p in known}
-        bounds = name.startswith(("ece", "tpr_at_fpr_"))
-        drawn = None if bounds else np.array([self.drawn[keys[p]][name] for p in known])
+        drawn = np.array([self.drawn[keys[p]][name] for p in known])
         points = list(known.values())
         return _Mean(
             value=float(np.mean(points)) if points else None,
             n=len(points),
-            ends=mean_interval(points, list(ends.values()), drawn),
+            ends=_mean_ends(points, list(ends.values()), drawn),
             without=[p for p, pair in ends.items() if pair is None],
         )
 
@@ -141,7 +135,7 @@ class Plan:
         if self._same(key, other, name):  # nothing was changed
             return 0.0, (0.0, 0.0)
         drawn = self.drawn[key][name] - self.drawn[other][name]
-        fewest = min(n for k in (key, other) for n in self._groups(k) if n)
+        fewest = weakest(groups for k in (key, other) for groups in self._groups(k))
         return mine - theirs, difference_interval(mine - theirs, drawn, fewest)
 
     def _same(self, key: str, other: str, name: str) -> bool:
@@ -166,5 +160,18 @@ class _Mean:
     without: list[str]
 
 
-def _as_list(ends: Interval | None) -> list[float] | None:
-    return list(ends) if ends else None
+def _mean_ends(
+    points: Sequence[float], ends: Sequence[Ends | None], drawn: Floats
+) -> Interval | None:
+    """The interval of the mean of figures, around that of their middles; it holds theirs if each does."""
+    known = [pair for pair in ends if pair is not None]
+    if not known or len(known) < len(ends):
+        return None
+    found = mean_interval([pair.middle for pair in known], [pair[:2] for pair in known], drawn)
+    held = all(pair.low <= point <= pair.high for point, pair in zip(points, known, strict=True))
+    value = float(np.mean(points))
+    return (min(found[0], value), max(found[1], value)) if found and held else found
+
+
+def _as_list(ends: Ends | Interval | None) -> list[float] | None:
+    return list(ends[:2]) if ends else None

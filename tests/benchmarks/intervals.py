@@ -30,12 +30,14 @@ class World:
 
     Attributes:
         groups: per class and platform, in a test set.
-        size: images per group, uniform from 1 to this; where `skewed`, the number falls with its square.
+        size: images per group, uniform from 1 to this.
         separation: of the classes, by platform.
         shared: part of the variance, how easy they are, that the images of a group share.
         both: share of the groups whose images are of both classes.
         across: share of the groups whose images lie on all platforms.
         heavy: times as many images as others have in groups of `both` and `across`.
+        skewed: sizes fall with their square instead.
+        scale: of the logits; at twice the separation, without shared variance, they are calibrated.
     """
 
     groups: tuple[int, ...]
@@ -46,6 +48,7 @@ class World:
     across: float = 0.0
     heavy: int = 1
     skewed: bool = False
+    scale: float = 1.5
 
 
 WORLDS = (
@@ -60,6 +63,10 @@ WORLDS = (
     World((60, 60), 4, (0.8, 0.8), 0.5, across=0.5),
     World((80,), 20, (0.7,), 0.3, both=0.1, skewed=True),
     World((20, 400), 1, (2.2, 1.6), 0.0),
+    World((300,), 1, (0.8,), 0.0, scale=1.6),
+    World((100,), 1, (0.8,), 0.0, scale=6.0),
+    World((20, 20), 1, (0.7, 0.7), 0.0),
+    World((5,), 60, (0.8,), 0.2),
 )
 
 
@@ -82,7 +89,7 @@ def draw(world, rng, groups):
     own = rng.normal(size=len(group)) * np.sqrt(1 - world.shared)
     sign = 2 * labels - 1
     easy = np.array(world.separation)[platforms] + common
-    return 1.5 * (sign * easy + own), labels, platforms, group
+    return world.scale * (sign * easy + own), labels, platforms, group
 
 
 def scored(logits, labels, platforms, group):

@@ -15,7 +15,7 @@ from train.artifacts import skipped_rows, write_json
 from train.checkpoint import write_atomically
 from train.config import code_versions
 from train.data import Item, Skipped, as_text
-from train.resampling import CONFIDENCE
+from train.intervals.groups import CONFIDENCE
 from train.simulated import is_simulated
 from train.stress.plan import Facts, Scores, StressTest
 from train.stress.sample import describe_sample

@@ -11,17 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from train.intervals.draws import draw_counts
+from train.intervals.ends import difference_interval, interval
+from train.intervals.groups import Clusters, Groups, make_clusters, weakest
 from train.measure import rows_by
 from train.metrics import Floats
-from train.resampling import (
-    CONFIDENCE,
-    Clusters,
-    difference_interval,
-    draw_counts,
-    interval,
-    make_clusters,
-    reach,
-)
 from train.scores import ScoredSet
 from train.subsets import Plan
 
@@ -37,11 +31,11 @@ Told = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """The mean of a value over some images, the same in every draw, (D,), and of how many groups it is."""
+    """The mean of a value over some images, the same in every draw, (D,), and what their groups tell."""
 
     value: float
     draws: Floats
-    groups: int
+    groups: Groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +100,7 @@ class Resamples:
         plan = self._drawn({"before": before, "after": after}, {})
         difference = plan.gap(["before"], ["after"])["auc"]["difference"]
         values = plan.drawn["before"]["auc"] - plan.drawn["after"]["auc"]
-        groups = self._fewest(np.arange(len(self.labels)))
+        groups = self._weakest(np.arange(len(self.labels)))
         ends = difference_interval(difference, values, groups, confidence)
         return _figure(difference, ends or (-1.0, 1.0))
 
@@ -120,7 +114,7 @@ class Resamples:
         for drawn in draw_counts(self.clusters, draws=self.draws, seed=self.seed):
             with np.errstate(invalid="ignore"):  # a draw without any of them has no mean
                 parts.append((drawn @ sums) / (drawn @ sizes))
-        return Mean(float(values[rows].mean()), np.concatenate(parts), self._fewest(rows))
+        return Mean(float(values[rows].mean()), np.concatenate(parts), self._weakest(rows))
 
     def _drawn(self, sides: Mapping[str, Floats], parts: Mapping[str, Rows]) -> Plan:
         """Every side of all images, and of each part, measured in every draw."""
@@ -132,8 +126,8 @@ class Resamples:
         plan.draw(draws=self.draws, seed=self.seed)
         return plan
 
-    def _fewest(self, rows: Rows) -> int:
-        return min((n for n in self.clusters.by_class(rows, self.labels[rows]) if n), default=0)
+    def _weakest(self, rows: Rows) -> Groups:
+        return weakest(self.clusters.by_class(rows, self.labels[rows]))
 
 
 def _key(side: str, name: str, parts: Mapping[str, Rows]) -> str:
@@ -171,16 +165,16 @@ def _figure(value: float, ends: Sequence[float]) -> Told:
 
 def share(mean: Mean) -> Told:
     """The mean of values that are 0 or 1."""
-    ends = interval("share", mean.value, {"share": mean.draws}, mean.groups)
+    ends = interval(mean.value, mean.draws, mean.groups)
     return _figure(mean.value, ends or (0.0, 1.0))
 
 
 def amount(mean: Mean, *, least: float = -np.inf) -> Told | None:
     """The mean of values that may be any number from `least` on; None where one group cannot tell."""
     known = mean.draws[~np.isnan(mean.draws)]
-    if mean.groups < 2 or len(known) < 2:
+    if mean.groups.number < 2 or len(known) < 2:
         return None
-    wide = reach(mean.groups, CONFIDENCE) * float(known.std(ddof=1))
+    wide = mean.groups.reach() * float(known.std(ddof=1))
     return _figure(mean.value, (max(least, mean.value - wide), mean.value + wide))
 
 
@@ -189,5 +183,5 @@ def mean_of(means: Sequence[Mean]) -> Mean:
     return Mean(
         float(np.mean([mean.value for mean in means])),
         np.mean([mean.draws for mean in means], axis=0),
-        min(mean.groups for mean in means),
+        weakest(mean.groups for mean in means),
     )

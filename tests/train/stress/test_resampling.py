@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from train.intervals.draws import draw_counts
 from train.measure import Asked, measure
-from train.resampling import draw_counts
 from train.scores import ScoredSet
 from train.stress.resampling import Resamples, amount, mean_of, share
 

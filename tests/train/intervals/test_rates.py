@@ -1,0 +1,97 @@
+"""True positive rates at few false positives: what few reals, and groups of them, leave open."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from train.intervals.groups import make_clusters
+from train.intervals.rates import true_rate_interval
+from train.measure import report
+from train.metrics import Sample
+
+
+def sample(n, seed=0, gap=1.0):
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([0, 1], n)
+    return rng.normal(labels * gap, 1.0), labels
+
+
+def ends(logits, labels, rate, groups=None, weights=None):
+    """Of one platform, with the groups that an evaluation would count."""
+    images = Sample(logits, labels, weights=weights)
+    clusters = make_clusters(groups or [None] * len(labels), labels.tolist())
+    told = clusters.by_class(np.arange(len(labels)), labels, weights)
+    point = images.point()[f"tpr_at_fpr_{rate:g}"]
+    return true_rate_interval(images, clusters.of_image, told, rate, point)
+
+
+def test_a_threshold_above_every_real_leaves_the_low_end_at_nothing():
+    logits, labels = sample(60, gap=2.0)
+
+    found = report(logits, labels, draws=100)["ci"]["tpr_at_fpr"]
+
+    assert found["0.01"] == pytest.approx(list(ends(logits, labels, 0.01)[:2]))
+    assert found["0.01"][0] == 0
+    assert 0.6 < found["0.01"][1] < 1
+    assert found["0.05"][0] == 0  # 60 reals may all lie below the threshold of 5 %: with 4.6 %
+
+
+def test_of_many_images_the_interval_is_the_one_of_the_textbook():
+    n, rate = 20_000, 0.05
+    logits, labels = sample(n, gap=1.5)
+    threshold = norm.ppf(1 - rate)
+    slope = norm.pdf(threshold - 1.5) / norm.pdf(threshold)
+    true = norm.sf(threshold - 1.5)
+    error = np.sqrt(true * (1 - true) / n + slope**2 * rate * (1 - rate) / n)
+
+    low, high, middle = ends(logits, labels, rate)
+
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
+    assert low < true < high
+    assert middle == pytest.approx((low + high) / 2, abs=0.1 * error)
+
+
+@pytest.mark.parametrize(("n", "rate"), [(60, 0.01), (60, 0.05), (150, 0.05), (500, 0.01)])
+def test_an_interval_holds_the_truth_about_as_often_as_it_says(n, rate):
+    true = norm.sf(norm.ppf(1 - rate) - 2.0)
+    found = [ends(*sample(n, seed=k, gap=2.0), rate) for k in range(400)]
+
+    # a true 95 % of 400 lies in [92.0, 97.5] with probability 0.99
+    assert 0.92 <= np.mean([low <= true <= high for low, high, _ in found]) <= 0.985
+
+
+def test_copies_tell_no_more_than_one_of_them():
+    logits, labels = sample(400, gap=2.0)
+    copied, names = (np.repeat(logits, 5), np.repeat(labels, 5)), np.repeat(np.arange(800), 5)
+
+    honest = ends(*copied, 0.05, groups=[str(k) for k in names])
+    naive = ends(*copied, 0.05)
+
+    assert honest == pytest.approx(ends(logits, labels, 0.05), abs=0.03)
+    assert naive.high - naive.low < 0.6 * (honest.high - honest.low)
+
+
+def test_images_that_weigh_nothing_change_nothing():
+    logits, labels = sample(100, gap=2.0)
+    weights = np.where(np.arange(200) % 2, 1.0, 1e-9)
+    kept = weights > 0.5
+
+    found = ends(logits, labels, 0.05, weights=weights)
+
+    assert found == pytest.approx(ends(logits[kept], labels[kept], 0.05), abs=0.03)
+
+
+@given(st.integers(0, 1000), st.integers(2, 40), st.integers(2, 40), st.sampled_from([0.01, 0.05]))
+def test_whatever_the_scores_the_ends_are_rates_around_the_one_that_was_found(seed, n, m, rate):
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([0, 1], [n, m])
+    logits = rng.integers(-3, 4, size=n + m) * 1.0  # ties
+    groups = [f"g{k}" for k in rng.integers(0, n + m, size=n + m)]
+
+    low, high, middle = ends(logits, labels, rate, groups=groups)
+
+    assert 0 <= low <= Sample(logits, labels).point()[f"tpr_at_fpr_{rate:g}"] <= high <= 1
+    assert low <= middle <= high
+    assert ends(np.exp(logits), labels, rate, groups=groups) == pytest.approx((low, high, middle))

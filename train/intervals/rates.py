@@ -1,0 +1,137 @@
+"""How far the true positive rate at a rate of false positives could be off, however few reals there are.
+
+The threshold is a quantile of the reals: of 60 of them, less than one lies above that of 1 %, and no
+bootstrap draw holds a real above the highest. But how many of the reals lie above the threshold of the
+population is binomial, whatever the scores. So the threshold is a fractional order statistic of the
+reals (Stigler 1977; Hutson 1999, https://doi.org/10.1080/02664769922458), and how many of the
+population's fakes lie above it has the beta distribution of a share (Jeffreys). The interval has 95 % of
+both together. Groups count as fewer images, by the design effect of lying above (Kish 1965).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import betainc
+from scipy.stats import norm
+
+from train.intervals.groups import TAIL, Ends, Groups, variance_shown
+from train.metrics import Floats, Sample
+
+POINTS = 100
+"""Quantiles of the threshold that are looked at."""
+
+FEW_ABOVE = 10
+"""Images above a threshold under which their groups do not show how alike they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """The images of one class from the highest score down: scores, weights and groups, (n,) each."""
+
+    scores: Floats
+    weights: Floats
+    group: NDArray[np.intp]
+    groups: Groups
+
+    @property
+    def shares(self) -> Floats:
+        """(n,) share of the weight from the top down to each."""
+        shares: Floats = np.cumsum(self.weights) / self.weights.sum()
+        return shares
+
+    def images(self, share: float, *, falls: bool) -> float:
+        """As many independent images tell as much of a threshold that `share` of these lie above.
+
+        How alike the images of a group are is seen where ten lie above and ten below, if there are as many.
+        Further out they are less alike, if `falls`: with the square root of the share.
+        """
+        alone = effective_number(self.weights)
+        least = min(0.5, FEW_ABOVE / len(self.scores))
+        looked_at = min(max(share, least), 1 - least)
+        above = (
+            self.scores > self.scores[min(int(looked_at * len(self.scores)), len(self.scores) - 1)]
+        )
+        more = _design_effect(above, self.weights, self.group) - 1
+        if falls:
+            more *= math.sqrt(min(1.0, share / looked_at))
+        few = 1.0
+        if len(np.unique(self.group)) < len(self.group):  # how alike they are is an estimate
+            few = self.groups.reach() * math.sqrt(self.groups.shown) / float(norm.ppf(1 - TAIL))
+        return max(2.0, alone / (1 + more) / few**2)
+
+
+def effective_number(weights: Floats) -> float:
+    """How many equal weights have a mean as sure as that of `weights` (n,) (Kish 1965)."""
+    return float(weights.sum() ** 2 / (weights**2).sum())
+
+
+def _design_effect(above: NDArray[np.bool_], weights: Floats, group: NDArray[np.intp]) -> float:
+    """How many times the variance of a share is that of independent images; at least one."""
+    total = weights.sum()
+    share = float(weights @ above / total)
+    if not 0 < share < 1:
+        return 1.0
+    held = np.bincount(group, weights) / total
+    off = np.bincount(group, weights * (above - share)) / total
+    grouped = float(off @ off) / variance_shown(held[held > 0])
+    return max(1.0, grouped * effective_number(weights) / (share * (1 - share)))
+
+
+def true_rate_interval(
+    sample: Sample,
+    group: NDArray[np.intp],
+    groups: tuple[Groups, Groups],
+    rate: float,
+    point: float,
+) -> Ends:
+    """The ends of the true positive rate of `sample` at a false positive rate of `rate`.
+
+    Where the threshold may well lie above every real, nothing is known of it but its lower end: then the
+    true positive rate may be zero, and the whole risk of 5 % is at its high end.
+
+    Args:
+        sample: images of both classes.
+        group: (n,) the group of each, in the order they were given.
+        groups: what the groups of the reals tell, and those of the fakes.
+        rate: 0 to 1.
+        point: the rate of the sample itself, which the interval holds in any case.
+    """
+    reals, fakes = (
+        _Side(sample.logits[of], sample.weights[of], group[sample.order][of], told)
+        for of, told in ((sample.labels == y, groups[y]) for y in (0, 1))
+    )
+    images = reals.images(rate, falls=True)
+    counts, beyond = _counts_above(images, rate)
+    at, true = np.append(0.0, reals.shares), np.append(0.0, _shares_above(reals.scores, fakes))
+    found = np.interp(counts / images, at, true)
+    of_fakes = fakes.images(float(np.interp(rate, at, true)), falls=False)
+    highest = np.where(counts / images < at[1], true[1], found)
+    low = 0.0 if beyond > TAIL else _quantile(found, of_fakes, TAIL)
+    high = _quantile(highest, of_fakes, 1 - 2 * TAIL if beyond > TAIL else 1 - TAIL)
+    low, high = min(low, point), max(high, point)
+    return Ends(low, high, min(max(low, _quantile(found, of_fakes, 0.5)), high))
+
+
+def _shares_above(scores: Floats, fakes: _Side) -> Floats:
+    """The share of the fakes above each of `scores` (n,), highest first: (n,)."""
+    shares = np.append(0.0, fakes.shares)
+    above: Floats = shares[np.searchsorted(-fakes.scores, -scores, side="left")]
+    return above
+
+
+def _counts_above(images: float, rate: float) -> tuple[Floats, float]:
+    """How many of the reals lie above the threshold: its quantiles (`POINTS`,), and P(none does)."""
+    middle, wide = images * rate, 8 * math.sqrt(images * rate) + 8
+    count = np.linspace(max(1e-6, middle - wide), min(images, middle + wide), 1000)
+    below = 1 - betainc(count, images - count + 1, rate)
+    beyond = 1 - betainc(1.0, images, rate)
+    return np.interp((np.arange(POINTS) + 0.5) / POINTS, below, count), float(beyond)
+
+
+def _quantile(shares: Floats, images: float, at: float) -> float:
+    """Of the share in the population, where it is any of `shares` (m,) among so many `images`."""
+    a, b = shares * images + 0.5, (1 - shares) * images + 0.5
+    return float(brentq(lambda x: betainc(a, b, x).mean() - at, 0.0, 1.0, xtol=1e-6))
