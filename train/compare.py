@@ -133,15 +133,16 @@ def mcnemar(one: ScoredSet, other: ScoredSet) -> dict[str, Any]:
     return {"only_a": only_a, "only_b": only_b, "p": p}
 
 
-Drawn = Mapping[str, Mapping[str, Floats]]
+Draws = Mapping[str, Mapping[str, Floats]]
 
 
 def _parts(
-    a: str, b: str, sets: Mapping[str, ScoredSet], clusters: Clusters, drawn: Drawn
+    a: str, b: str, sets: Mapping[str, ScoredSet], clusters: Clusters, drawn: Draws
 ) -> dict[str, dict[str, Any]]:
     rows = rows_by(sets[a].platforms)
     labels = sets[a].labels
-    groups = {p: weakest(clusters.by_class(r, labels[r])) for p, r in rows.items()}
+    apart = sets[b].logits - sets[a].logits
+    groups = {p: weakest(clusters.by_class(r, labels[r], values=apart[r])) for p, r in rows.items()}
     points = {
         (name, p): Sample(sets[name].logits[r], labels[r]).point()
         for name in (a, b)
@@ -160,7 +161,7 @@ def _difference(
     b: str,
     platforms: Sequence[str],
     points: Mapping[tuple[str, str], Mapping[str, float | None]],
-    drawn: Drawn,
+    drawn: Draws,
     groups: Mapping[str, Groups],
 ) -> dict[str, Any] | None:
     """Metric of both, b less a, and its interval, over the platforms that have the metric."""

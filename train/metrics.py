@@ -103,6 +103,7 @@ class Sample:
         self._terms, self._columns = _terms(self.logits, self.labels, calibrated)
         self._base = None if weights is None else np.asarray(weights, np.float64)[self.order]
         self._point: dict[str, float | None] | None = None
+        self._measured: dict[str, Floats] | None = None
 
     def _ranked(self, weights: NDArray[np.generic]) -> Floats:
         ranked = np.asarray(weights, dtype=np.float64)[:, self.order]
@@ -164,15 +165,20 @@ class Sample:
 
     def gaps(self, suffix: str = "") -> Floats:
         """(B,) what each bin that holds images adds to the calibration error, with its sign."""
-        gaps: Floats = self.values(np.ones((1, len(self.labels))))[f"ece_gaps{suffix}"][0]
+        gaps: Floats = self._as_they_are()[f"ece_gaps{suffix}"][0]
         return gaps
 
     def point(self) -> dict[str, float | None]:
         """Every metric of the images as they are; None where it has no meaning."""
         if self._point is None:
-            found = self.values(np.ones((1, len(self.labels))))
+            found = self._as_they_are()
             self._point = {n: _or_none(float(found[n][0])) if n in found else None for n in NAMES}
         return self._point
+
+    def _as_they_are(self) -> dict[str, Floats]:
+        if self._measured is None:
+            self._measured = self.values(np.ones((1, len(self.labels))))
+        return self._measured
 
 
 def _or_none(value: float) -> float | None:

@@ -31,6 +31,8 @@ class Plan:
     calibrated: metrics.Calibrated | None = None
     subsets: dict[str, Subset] = field(default_factory=dict)
     drawn: dict[str, dict[str, Floats]] = field(default_factory=dict)
+    _known: dict[str, Drawn] = field(default_factory=dict)
+    _found: dict[tuple[str, str], Ends | None] = field(default_factory=dict)
 
     def add(
         self,
@@ -50,10 +52,16 @@ class Plan:
             labels = self.scored.labels[rows]
             sample = Sample(values[rows], labels, calibrated or self.calibrated, weights)
             self.subsets[key] = Subset(rows, sample, weights)
+            self._forget()
 
     def draw(self, *, draws: int, seed: int) -> None:
         """Draw for all subsets at once."""
         self.drawn = bootstrap(self.subsets, self.clusters, draws=draws, seed=seed)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._known.clear()
+        self._found.clear()
 
     def report(self, key: str) -> dict[str, Any]:
         """n, n_real, n_fake, n_groups, every metric, and `ci` with the interval of each."""
@@ -69,13 +77,23 @@ class Plan:
         }
 
     def _ends(self, key: str, name: str) -> Ends | None:
-        part = self.subsets[key]
-        group = self.clusters.of_image[part.rows]
-        return metric_interval(name, Drawn(part.sample, self.drawn[key], group, self._groups(key)))
+        if (key, name) not in self._found:
+            self._found[key, name] = metric_interval(name, self._drawn_of(key))
+        return self._found[key, name]
+
+    def _drawn_of(self, key: str) -> Drawn:
+        if key not in self._known:
+            part = self.subsets[key]
+            group, groups = self.clusters.of_image[part.rows], self._groups(key)
+            self._known[key] = Drawn(part.sample, self.drawn[key], group, groups)
+        return self._known[key]
 
     def _groups(self, key: str) -> tuple[Groups, Groups]:
         part = self.subsets[key]
-        return self.clusters.by_class(part.rows, self.scored.labels[part.rows], part.weights)
+        logits = np.empty(len(part.rows))
+        logits[part.sample.order] = part.sample.logits
+        labels = self.scored.labels[part.rows]
+        return self.clusters.by_class(part.rows, labels, part.weights, logits)
 
     def mean(self, keys: Mapping[str, str]) -> dict[str, Any]:
         """The unweighted mean of each metric over the subsets that have it, and `ci`.
@@ -135,7 +153,7 @@ class Plan:
         if self._same(key, other, name):  # nothing was changed
             return 0.0, (0.0, 0.0)
         drawn = self.drawn[key][name] - self.drawn[other][name]
-        fewest = weakest(groups for k in (key, other) for groups in self._groups(k))
+        fewest = weakest(groups for k in (key, other) for groups in self._drawn_of(k).groups)
         return mine - theirs, difference_interval(mine - theirs, drawn, fewest)
 
     def _same(self, key: str, other: str, name: str) -> bool:
@@ -168,6 +186,8 @@ def _mean_ends(
     if not known or len(known) < len(ends):
         return None
     found = mean_interval([pair.middle for pair in known], [pair[:2] for pair in known], drawn)
+    if found and any(pair.open for pair in known):  # what is not known of each is not known of all
+        found = float(np.mean([pair.low for pair in known])), found[1]
     held = all(pair.low <= point <= pair.high for point, pair in zip(points, known, strict=True))
     value = float(np.mean(points))
     return (min(found[0], value), max(found[1], value)) if found and held else found

@@ -67,6 +67,7 @@ WORLDS = (
     World((100,), 1, (0.8,), 0.0, scale=6.0),
     World((20, 20), 1, (0.7, 0.7), 0.0),
     World((5,), 60, (0.8,), 0.2),
+    World((60,), 2, (0.7,), 0.0, both=0.02, heavy=20),
 )
 
 
@@ -102,7 +103,8 @@ def scored(logits, labels, platforms, group):
 def truth_of(world, rng):
     """Each metric of the population, by platform and in the mean."""
     parts = len(world.groups)
-    logits, labels, platforms, _ = draw(world, rng, (POPULATION,) * parts)
+    groups = max(20_000, 2 * POPULATION // (world.size + 1))
+    logits, labels, platforms, _ = draw(world, rng, (groups,) * parts)
     found = {
         str(p): Sample(logits[platforms == p], labels[platforms == p]).point() for p in range(parts)
     }

@@ -1,9 +1,10 @@
 """Every metric in a thousand draws of whole groups: the cluster bootstrap, for many subsets at once.
 
 Groups are drawn with replacement (Davison and Hinkley 1997, section 3.8) within strata, those that hold the
-same platforms and classes, so that every draw has as many groups of each as the set; strata of few groups
-are joined to others. All subsets (platforms, slices, two models) see the same draws: differences are
-paired, and it shows how far platforms move together.
+same platforms and classes, so that every draw has as many groups of each as the set. Strata of few
+groups, and those that hold one class by chance where most groups hold both, are joined to others. All
+subsets (platforms, slices, two models) see the same draws: differences are paired, and it shows how
+far platforms move together.
 """
 
 from collections.abc import Iterator, Mapping

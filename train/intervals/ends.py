@@ -53,7 +53,7 @@ def metric_interval(name: str, drawn: Drawn) -> Ends | None:
         spread = _error_spread(point, drawn) if name == "eer" else None
         pair = interval(point, drawn.values[name], groups, spread)
         found = Ends(*pair, point) if pair else None
-    sure = name.startswith(("brier", "ece")) and sample.point()[f"acc{suffix}"] == 1.0
+    sure = name.startswith(("brier", "ece")) and (sample.point()[f"acc{suffix}"] or 0.0) > 1 - 1e-12
     return _raised(found, point, groups) if found and sure else found
 
 

@@ -29,11 +29,16 @@ Interval = tuple[float, float]
 
 
 class Ends(NamedTuple):
-    """Of an interval, and the figure in its middle, of which what noise adds is taken off."""
+    """Of an interval.
+
+    `middle` is the figure between them: the one that was found, or what is left of it when what noise adds
+    is taken off. `open` says that nothing is known of the low end, so that it is zero.
+    """
 
     low: float
     high: float
     middle: float
+    open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +56,15 @@ class Groups:
     shown: float
 
     @classmethod
-    def weighing(cls, weights: Floats) -> "Groups":
-        """Those of `weights` (n,), in any unit."""
-        held = weights[weights > 0]
-        if not len(held):
+    def weighing(cls, weights: Floats, noise: Floats | None = None) -> "Groups":
+        """Those of `weights` (n,), in any unit; `noise` (n,) as `variance_shown` takes it."""
+        at = weights > 0
+        if not at.any():
             return cls(0, 1.0)
-        shares = held / held.sum()
+        shares = weights[at] / weights[at].sum()
         equal = math.floor(1 / float(np.sum(shares**2)) + 1e-9)
-        return cls(max(equal, min(2, len(held))), variance_shown(shares))
+        shown = variance_shown(shares, None if noise is None else noise[at])
+        return cls(max(equal, min(2, len(shares))), shown)
 
     def reach(self, confidence: float = CONFIDENCE) -> float:
         """How many standard errors of their draws an interval reaches on either side; two groups or more.
@@ -69,17 +75,40 @@ class Groups:
         return float(quantile) / math.sqrt(self.shown)
 
 
-def variance_shown(shares: Floats) -> float:
+def variance_shown(shares: Floats, noise: Floats | None = None) -> float:
     """Share of the variance of a mean that draws of groups with `shares` (n,) of the weight show.
 
     A group that has much of the weight pulls the mean to itself, so that it is seen to differ less from
-    it than it does: by (1 - share) squared, and by what the others add. Of groups that differ alike, a
-    share of 1 + H - 2 sum(share ** 3) / H is left, H being the sum of squares; of m equal ones
-    (m - 1) / m (the bias of the sandwich estimator: Bell and McCaffrey 2002, Survey Methodology 28(2)).
+    it than it does: by (1 - share) squared, and by what the others add (the bias of the sandwich estimator:
+    Bell and McCaffrey 2002, Survey Methodology 28(2)). Of m equal groups (m - 1) / m is left.
+
+    Args:
+        shares: of the weight, (n,), summing to one.
+        noise: (n,) the variance of each group's mean, in any unit; alike if None.
     """
-    squares = float(np.sum(shares**2))
-    left = 1 + squares - 2 * float(np.sum(shares**3)) / squares
+    noise = np.ones(len(shares)) if noise is None else noise
+    each = shares**2 * noise
+    whole = float(each.sum())
+    left = float(np.sum(shares**2 * ((1 - 2 * shares) * noise + whole))) / whole if whole else 1.0
     return min(1.0, max(left, LEAST_SHOWN))
+
+
+def likeness(values: Floats, group: NDArray[np.intp]) -> float:
+    """How alike the images of a group are: the intraclass correlation of `values` (n,), 0 to 1.
+
+    By the analysis of variance (Fisher 1925; Donner 1986, https://doi.org/10.2307/1403259); 1 where no
+    group holds two images, or all are in one.
+    """
+    _, of, counts = np.unique(group, return_inverse=True, return_counts=True)
+    n, k = len(values), len(counts)
+    if k < 2 or n == k:
+        return 1.0
+    means = np.bincount(of, values) / counts
+    between = float(counts @ (means - values.mean()) ** 2) / (k - 1)
+    within = float(np.sum((values - means[of]) ** 2)) / (n - k)
+    typical = (n - float(counts @ counts) / n) / (k - 1)
+    spread = between + (typical - 1) * within
+    return min(1.0, max(0.0, (between - within) / spread)) if spread > 0 else 1.0
 
 
 def weakest(found: Iterable[Groups]) -> Groups:
@@ -107,7 +136,11 @@ class Clusters:
         return len(np.unique(self.of_image[rows]))
 
     def by_class(
-        self, rows: NDArray[np.intp], labels: NDArray[np.integer], weights: Floats | None = None
+        self,
+        rows: NDArray[np.intp],
+        labels: NDArray[np.integer],
+        weights: Floats | None = None,
+        values: Floats | None = None,
     ) -> tuple[Groups, Groups]:
         """What the groups of the real, and of the fake images tell.
 
@@ -115,11 +148,26 @@ class Clusters:
             rows: (n,) the images.
             labels: (n,) theirs.
             weights: (n,) theirs; one each if None.
+            values: (n,) such as their logits: the less alike these are within a group, the more of the
+                variance do draws show where one group has most of the images. As alike as can be if None.
         """
         even = np.ones(len(rows)) if weights is None else weights
-        held = (np.bincount(self.of_image[rows[labels == y]], even[labels == y]) for y in (0, 1))
-        real, fake = (Groups.weighing(found.astype(np.float64)) for found in held)
+        real, fake = (
+            self._told(rows[at], even[at], None if values is None else values[at])
+            for at in (labels == 0, labels == 1)
+        )
         return real, fake
+
+    def _told(self, rows: NDArray[np.intp], weights: Floats, values: Floats | None) -> Groups:
+        _, group = np.unique(self.of_image[rows], return_inverse=True)
+        held = np.bincount(group, weights).astype(np.float64)
+        if values is None or not len(rows):
+            return Groups.weighing(held)
+        squares = np.bincount(group, weights**2).astype(np.float64)
+        alone = np.divide(squares, held**2, out=np.ones_like(held), where=held > 0)
+        alike = likeness(values, group)
+        noise: Floats = alike + (1 - alike) * alone
+        return Groups.weighing(held, noise)
 
 
 def make_clusters(groups: Sequence[str | None], cells: Sequence[Hashable]) -> Clusters:

@@ -27,6 +27,10 @@ FEW_ABOVE = 10
 """Images above a threshold under which their groups do not show how alike they are."""
 
 
+FALL_OVER, MOST_FALL = 3.0, 0.5
+"""How alike images are is looked at in a top share as many times as large; and how fast it may fall."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Side:
     """The images of one class from the highest score down: scores, weights and groups, (n,) each."""
@@ -46,21 +50,40 @@ class _Side:
         """As many independent images tell as much of a threshold that `share` of these lie above.
 
         How alike the images of a group are is seen where ten lie above and ten below, if there are as many.
-        Further out they are less alike, if `falls`: with the square root of the share.
+        Further out they may be less alike: if it `falls`, by what is seen to fall up to there.
         """
         alone = effective_number(self.weights)
-        least = min(0.5, FEW_ABOVE / len(self.scores))
+        least = min(0.5, FEW_ABOVE / alone)
         looked_at = min(max(share, least), 1 - least)
-        above = (
-            self.scores > self.scores[min(int(looked_at * len(self.scores)), len(self.scores) - 1)]
-        )
-        more = _design_effect(above, self.weights, self.group) - 1
-        if falls:
-            more *= math.sqrt(min(1.0, share / looked_at))
+        more = self._excess(looked_at)
+        if falls and share < looked_at:
+            more *= (share / looked_at) ** self._fall(looked_at, more)
         few = 1.0
         if len(np.unique(self.group)) < len(self.group):  # how alike they are is an estimate
             few = self.groups.reach() * math.sqrt(self.groups.shown) / float(norm.ppf(1 - TAIL))
-        return max(2.0, alone / (1 + more) / few**2)
+        most = self.groups.number if self._largest > 0.5 else alone
+        return max(2.0, min(most, alone / (1 + more) / few**2))
+
+    def _fall(self, share: float, more: float) -> float:
+        """The power with which the excess falls towards the top: at most one half, none for copies."""
+        wider = min(0.5, FALL_OVER * share)
+        if wider <= share or more <= 0:
+            return 0.0
+        power = math.log(max(self._excess(wider), 1e-9) / more) / math.log(wider / share)
+        return min(MOST_FALL, max(0.0, power))
+
+    def _excess(self, share: float) -> float:
+        """How much more than that of independent images the variance of lying in the top `share` is."""
+        at = self.scores[min(int(np.searchsorted(self.shares, share)), len(self.scores) - 1)]
+        above = self.scores > at
+        if not above.any() or float(self.weights @ above) < share * float(self.weights.sum()) / 2:
+            above = self.scores >= at  # many are tied
+        return _design_effect(above, self.weights, self.group) - 1
+
+    @property
+    def _largest(self) -> float:
+        """The share of the weight that the largest group has."""
+        return float(np.bincount(self.group, self.weights).max() / self.weights.sum())
 
 
 def effective_number(weights: Floats) -> float:
@@ -112,7 +135,8 @@ def true_rate_interval(
     low = 0.0 if beyond > TAIL else _quantile(found, of_fakes, TAIL)
     high = _quantile(highest, of_fakes, 1 - 2 * TAIL if beyond > TAIL else 1 - TAIL)
     low, high = min(low, point), max(high, point)
-    return Ends(low, high, min(max(low, _quantile(found, of_fakes, 0.5)), high))
+    middle = min(max(low, _quantile(found, of_fakes, 0.5)), high)
+    return Ends(low, high, middle, open=beyond > TAIL)
 
 
 def _shares_above(scores: Floats, fakes: _Side) -> Floats:

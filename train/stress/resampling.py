@@ -100,7 +100,7 @@ class Resamples:
         plan = self._drawn({"before": before, "after": after}, {})
         difference = plan.gap(["before"], ["after"])["auc"]["difference"]
         values = plan.drawn["before"]["auc"] - plan.drawn["after"]["auc"]
-        groups = self._weakest(np.arange(len(self.labels)))
+        groups = self._weakest(np.arange(len(self.labels)), after - before)
         ends = difference_interval(difference, values, groups, confidence)
         return _figure(difference, ends or (-1.0, 1.0))
 
@@ -114,7 +114,9 @@ class Resamples:
         for drawn in draw_counts(self.clusters, draws=self.draws, seed=self.seed):
             with np.errstate(invalid="ignore"):  # a draw without any of them has no mean
                 parts.append((drawn @ sums) / (drawn @ sizes))
-        return Mean(float(values[rows].mean()), np.concatenate(parts), self._weakest(rows))
+        return Mean(
+            float(values[rows].mean()), np.concatenate(parts), self._weakest(rows, values[rows])
+        )
 
     def _drawn(self, sides: Mapping[str, Floats], parts: Mapping[str, Rows]) -> Plan:
         """Every side of all images, and of each part, measured in every draw."""
@@ -126,8 +128,8 @@ class Resamples:
         plan.draw(draws=self.draws, seed=self.seed)
         return plan
 
-    def _weakest(self, rows: Rows) -> Groups:
-        return weakest(self.clusters.by_class(rows, self.labels[rows]))
+    def _weakest(self, rows: Rows, values: Floats) -> Groups:
+        return weakest(self.clusters.by_class(rows, self.labels[rows], values=values))
 
 
 def _key(side: str, name: str, parts: Mapping[str, Rows]) -> str:
