@@ -5,7 +5,7 @@ larger: 120 images of a detector without any gap show one of .1. A standard erro
 would leave the truth out. So it is asked which true errors would show the one that was found
 (test inversion: Carpenter 1999, https://doi.org/10.1002/sim.1247): the gaps are set to a profile times
 a scale, the noise of the draws is added, and the ends are at the scales where what was found is among the
-highest or the lowest 2.5 %.
+highest or the lowest 2.5 %, or, near nothing, the highest 5 %.
 
 How much noise adds depends on which bins the true gaps are in, and that is not known. Few bins with
 large gaps leave the most to noise, many bins with small ones the least. So the low end takes the former,
@@ -14,6 +14,7 @@ the high end the latter. Where noise has added much, both ends are below the err
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import norm
@@ -28,8 +29,8 @@ Chosen in simulation (`tests/benchmarks/intervals.py`): with 0 for both, the gap
 of the intervals miss the truth where the gaps are about as large as their noise.
 """
 
-STEPS = 12
-"""Halvings of the scale: to some 0.0001."""
+STEPS = 14
+"""Halvings of the error: to a ten thousandth of its range."""
 
 
 def calibration_error_interval(gaps: Floats, drawn: Floats, groups: Groups) -> Ends | None:
@@ -50,10 +51,10 @@ def calibration_error_interval(gaps: Floats, drawn: Floats, groups: Groups) -> E
     noise = np.vstack([noise, -noise])  # else more error need not show more
     found, variance = float(np.abs(gaps).sum()), noise.var(axis=0)
     few, middle, many = (
-        _by_scale(_profile(gaps, add * variance), noise, found) for add in (FEW_BINS, 0, MANY_BINS)
+        _Shown(_profile(gaps, add * variance), noise, found) for add in (FEW_BINS, 0, MANY_BINS)
     )
-    # what is found may be less than noise alone makes, which is no proof that there is nothing
-    low, centre, high = min(found, few(1 - TAIL)), middle(0.5), many(TAIL) or found
+    low = min(found, few.scaled(lambda error: 1 - 2 * TAIL + few.tail(error)))
+    centre, high = middle.scaled(lambda _: 0.5), many.scaled(many.tail) or found
     wide = groups.reach() * math.sqrt(groups.shown) / float(norm.ppf(1 - TAIL))
     high = min(1.0, max(low, high, centre + wide * (high - centre)))
     low = max(0.0, min(low, centre - wide * (centre - low)))
@@ -66,20 +67,39 @@ def _profile(gaps: Floats, add: Floats) -> Floats:
     return found if found.any() else gaps
 
 
-def _by_scale(profile: Floats, noise: Floats, found: float) -> Callable[[float], float]:
-    """The true error at which a share of the draws shows at most `found`, by that share."""
-    size = float(np.abs(profile).sum())
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """How often true errors of a profile, with noise (D, B), show at most what was `found`."""
 
-    def at_most(scale: float) -> float:
-        return float(np.mean(np.abs(scale * profile + noise).sum(axis=1) <= found))
+    profile: Floats
+    noise: Floats
+    found: float
 
-    def solve(share: float) -> float:
-        if size == 0 or at_most(0.0) <= share:
+    @property
+    def size(self) -> float:
+        """The true error at scale one."""
+        return float(np.abs(self.profile).sum())
+
+    def at_most(self, error: float) -> float:
+        """The share of draws that show at most `found` where the true error is `error`."""
+        gaps = self.profile * (error / self.size)
+        return float(np.mean(np.abs(gaps + self.noise).sum(axis=1) <= self.found))
+
+    def tail(self, error: float) -> float:
+        """The risk that is taken of what was found being too low for `error`.
+
+        A true error of nothing can only show too much, so that all of the risk is there; for one as
+        large as the noise it is shared (as by Feldman and Cousins 1998, arXiv physics/9711021).
+        """
+        noise = float(np.abs(self.noise).sum(axis=1).mean())
+        return TAIL * min(1.0, error / noise) if noise else TAIL
+
+    def scaled(self, share: Callable[[float], float]) -> float:
+        """The largest error of the profile that shows at most what was found in more than `share` of it."""
+        if self.size == 0 or self.at_most(0.0) <= share(0.0):
             return 0.0
-        low, high = 0.0, (found + float(np.abs(noise).sum(axis=1).max())) / size
+        low, high = 0.0, self.found + float(np.abs(self.noise).sum(axis=1).max())
         for _ in range(STEPS):
-            scale = (low + high) / 2
-            low, high = (scale, high) if at_most(scale) > share else (low, scale)
-        return low * size
-
-    return solve
+            error = (low + high) / 2
+            low, high = (error, high) if self.at_most(error) > share(error) else (low, error)
+        return low

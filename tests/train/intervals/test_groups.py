@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t as student
 
-from train.intervals.groups import Groups, make_clusters, variance_shown, weakest
+from train.intervals.groups import Groups, likeness, make_clusters, variance_shown, weakest
 
 
 def test_few_groups_that_share_nothing_with_others_are_drawn_among_themselves():
@@ -69,6 +69,37 @@ def test_draws_of_unequal_groups_show_the_share_of_the_variance_that_is_told(few
     drawn = ((weights * (of_groups - mean[:, None])) ** 2).sum(axis=1)
 
     assert variance_shown(weights) == pytest.approx(drawn.mean() / mean.var(), rel=0.03)
+
+
+def test_of_independent_images_draws_show_more_than_of_images_that_are_alike():
+    sizes = np.array([40, *[1] * 60])
+    group = np.repeat(np.arange(61), sizes)
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(20_000, 100))
+    off = values - values.mean(axis=1, keepdims=True)
+    drawn = (np.stack([off[:, group == g].sum(axis=1) for g in range(61)]) ** 2).sum(axis=0)
+
+    shown = variance_shown(sizes / 100, 1 / sizes)
+
+    assert shown == pytest.approx(drawn.mean() / 100, rel=0.02)
+    assert shown > 2 * variance_shown(sizes / 100)
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.3, 0.8])
+def test_how_alike_the_images_of_a_group_are_is_found(alike):
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(400), rng.integers(1, 6, 400))
+    values = np.sqrt(alike) * rng.normal(size=400)[group]
+    values += np.sqrt(1 - alike) * rng.normal(size=len(group))
+
+    assert likeness(values, group) == pytest.approx(alike, abs=0.08)
+
+
+def test_copies_are_alike_and_where_nothing_tells_images_are_taken_to_be():
+    assert likeness(np.repeat([1.0, 2.0, 4.0], 3), np.repeat([0, 1, 2], 3)) == 1
+    assert likeness(np.array([1.0, 2.0, 4.0]), np.arange(3)) == 1
+    assert likeness(np.array([1.0, 2.0, 4.0]), np.zeros(3, int)) == 1
+    assert likeness(np.zeros(6), np.repeat([0, 1], 3)) == 1
 
 
 def test_equal_groups_reach_as_far_as_students_distribution_says():

@@ -8,8 +8,9 @@ from scipy.stats import norm
 
 from train.intervals.groups import make_clusters
 from train.intervals.rates import true_rate_interval
-from train.measure import report
+from train.measure import Asked, measure, report
 from train.metrics import Sample
+from train.scores import ScoredSet
 
 
 def sample(n, seed=0, gap=1.0):
@@ -46,7 +47,7 @@ def test_of_many_images_the_interval_is_the_one_of_the_textbook():
     true = norm.sf(threshold - 1.5)
     error = np.sqrt(true * (1 - true) / n + slope**2 * rate * (1 - rate) / n)
 
-    low, high, middle = ends(logits, labels, rate)
+    low, high, middle, _ = ends(logits, labels, rate)
 
     assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
     assert low < true < high
@@ -59,7 +60,7 @@ def test_an_interval_holds_the_truth_about_as_often_as_it_says(n, rate):
     found = [ends(*sample(n, seed=k, gap=2.0), rate) for k in range(400)]
 
     # a true 95 % of 400 lies in [92.0, 97.5] with probability 0.99
-    assert 0.92 <= np.mean([low <= true <= high for low, high, _ in found]) <= 0.985
+    assert 0.92 <= np.mean([low <= true <= high for low, high, *_ in found]) <= 0.985
 
 
 def test_copies_tell_no_more_than_one_of_them():
@@ -69,8 +70,49 @@ def test_copies_tell_no_more_than_one_of_them():
     honest = ends(*copied, 0.05, groups=[str(k) for k in names])
     naive = ends(*copied, 0.05)
 
-    assert honest == pytest.approx(ends(logits, labels, 0.05), abs=0.03)
+    assert honest[:2] == pytest.approx(ends(logits, labels, 0.05)[:2], abs=0.03)
     assert naive.high - naive.low < 0.6 * (honest.high - honest.low)
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.05])
+def test_ten_pictures_of_which_there_are_twenty_copies_tell_as_much_as_ten(rate):
+    rng = np.random.default_rng(0)
+    reals, fakes = np.repeat(rng.normal(size=10), 20), rng.normal(2.0, 1.0, size=200)
+    labels = np.repeat([0, 1], 200)
+    groups = [*(f"g{k // 20}" for k in range(200)), *[None] * 200]
+
+    copied = ends(np.concatenate([reals, fakes]), labels, rate, groups=groups)
+    alone = ends(np.concatenate([reals[::20], fakes]), np.repeat([0, 1], [10, 200]), rate)
+
+    assert copied.low == alone.low == 0
+    assert copied.high >= alone.high - 0.02
+
+
+def test_accounts_that_are_all_or_nothing_found_tell_as_much_as_their_number():
+    rng = np.random.default_rng(0)
+    found = np.repeat(np.arange(20) < 12, 15)
+    logits = np.concatenate([rng.normal(size=600), np.where(found, 9.0, -9.0)])
+    groups = [*[None] * 600, *(f"g{k // 15}" for k in range(300))]
+
+    low, high, *_ = ends(logits, np.repeat([0, 1], [600, 300]), 0.05, groups=groups)
+
+    # of a share of 12 in 20 the standard error is .11
+    assert low < 0.42
+    assert high > 0.78
+
+
+def test_a_low_end_of_which_nothing_is_known_stays_open_in_the_mean_of_platforms():
+    logits, labels = sample(240, gap=4.0)
+    names = tuple(str(k) for k in range(480))
+    places = tuple("abcd"[k % 4] for k in range(480))
+    nobody = (None,) * 480
+
+    found = measure(
+        ScoredSet(names, names, places, labels, logits, nobody, "given", {}), Asked(draws=100)
+    )
+
+    assert all(found["platforms"][p]["ci"]["tpr_at_fpr"]["0.01"][0] == 0 for p in "abcd")
+    assert found["mean"]["ci"]["tpr_at_fpr"]["0.01"][0] == 0
 
 
 def test_images_that_weigh_nothing_change_nothing():
@@ -80,7 +122,7 @@ def test_images_that_weigh_nothing_change_nothing():
 
     found = ends(logits, labels, 0.05, weights=weights)
 
-    assert found == pytest.approx(ends(logits[kept], labels[kept], 0.05), abs=0.03)
+    assert found[:3] == pytest.approx(ends(logits[kept], labels[kept], 0.05)[:3], abs=0.03)
 
 
 @given(st.integers(0, 1000), st.integers(2, 40), st.integers(2, 40), st.sampled_from([0.01, 0.05]))
@@ -90,8 +132,10 @@ def test_whatever_the_scores_the_ends_are_rates_around_the_one_that_was_found(se
     logits = rng.integers(-3, 4, size=n + m) * 1.0  # ties
     groups = [f"g{k}" for k in rng.integers(0, n + m, size=n + m)]
 
-    low, high, middle = ends(logits, labels, rate, groups=groups)
+    low, high, middle, _ = ends(logits, labels, rate, groups=groups)
 
     assert 0 <= low <= Sample(logits, labels).point()[f"tpr_at_fpr_{rate:g}"] <= high <= 1
     assert low <= middle <= high
-    assert ends(np.exp(logits), labels, rate, groups=groups) == pytest.approx((low, high, middle))
+    assert ends(np.exp(logits), labels, rate, groups=groups)[:3] == pytest.approx(
+        (low, high, middle)
+    )
