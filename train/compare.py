@@ -16,7 +16,7 @@ from scipy.stats import binomtest
 from schemas.errors import InputError
 from train.intervals.draws import DRAWS, Subset, bootstrap
 from train.intervals.ends import difference_interval, mean_interval
-from train.intervals.groups import CONFIDENCE, Clusters, Groups, make_clusters, weakest
+from train.intervals.groups import CONFIDENCE, Clusters, Groups, make_clusters, together
 from train.measure import rows_by
 from train.metrics import Floats, Sample
 from train.scores import MEAN, ScoredSet
@@ -142,7 +142,9 @@ def _parts(
     rows = rows_by(sets[a].platforms)
     labels = sets[a].labels
     apart = sets[b].logits - sets[a].logits
-    groups = {p: weakest(clusters.by_class(r, labels[r], values=apart[r])) for p, r in rows.items()}
+    groups = {
+        p: together(clusters.by_class(r, labels[r], values=apart[r])) for p, r in rows.items()
+    }
     points = {
         (name, p): Sample(sets[name].logits[r], labels[r]).point()
         for name in (a, b)

@@ -13,8 +13,14 @@ from numpy.typing import NDArray
 
 from train import metrics
 from train.intervals.draws import Subset, bootstrap
-from train.intervals.ends import Drawn, difference_interval, mean_interval, metric_interval
-from train.intervals.groups import Clusters, Ends, Groups, Interval, weakest
+from train.intervals.ends import (
+    Drawn,
+    difference_interval,
+    mean_error_interval,
+    mean_interval,
+    metric_interval,
+)
+from train.intervals.groups import Clusters, Ends, Groups, Interval, together, weakest
 from train.metrics import NAMES, Floats, Sample
 from train.scores import ScoredSet
 
@@ -115,12 +121,12 @@ class Plan:
     def _mean_of(self, name: str, keys: Mapping[str, str]) -> "_Mean":
         known = {p: v for p, key in keys.items() if (v := self._value(key, name)) is not None}
         ends = {p: self._ends(keys[p], name) for p in known}
-        drawn = np.array([self.drawn[keys[p]][name] for p in known])
         points = list(known.values())
+        parts = [self._drawn_of(keys[p]) for p in known]
         return _Mean(
             value=float(np.mean(points)) if points else None,
             n=len(points),
-            ends=_mean_ends(points, list(ends.values()), drawn),
+            ends=_mean_ends(name, points, list(ends.values()), parts),
             without=[p for p, pair in ends.items() if pair is None],
         )
 
@@ -153,7 +159,7 @@ class Plan:
         if self._same(key, other, name):  # nothing was changed
             return 0.0, (0.0, 0.0)
         drawn = self.drawn[key][name] - self.drawn[other][name]
-        fewest = weakest(groups for k in (key, other) for groups in self._drawn_of(k).groups)
+        fewest = weakest(together(self._drawn_of(k).groups) for k in (key, other))
         return mine - theirs, difference_interval(mine - theirs, drawn, fewest)
 
     def _same(self, key: str, other: str, name: str) -> bool:
@@ -179,18 +185,20 @@ class _Mean:
 
 
 def _mean_ends(
-    points: Sequence[float], ends: Sequence[Ends | None], drawn: Floats
+    name: str, points: Sequence[float], ends: Sequence[Ends | None], parts: Sequence[Drawn]
 ) -> Interval | None:
-    """The interval of the mean of figures, around that of their middles; it holds theirs if each does."""
+    """The interval of the mean of a metric of some parts, which holds the mean if theirs hold the metric."""
     known = [pair for pair in ends if pair is not None]
     if not known or len(known) < len(ends):
         return None
+    if name.startswith("ece"):
+        return mean_error_interval(name.removeprefix("ece"), parts)
+    drawn = np.array([part.values[name] for part in parts])
     found = mean_interval([pair.middle for pair in known], [pair[:2] for pair in known], drawn)
     if found and any(pair.open for pair in known):  # what is not known of each is not known of all
         found = float(np.mean([pair.low for pair in known])), found[1]
-    held = all(pair.low <= point <= pair.high for point, pair in zip(points, known, strict=True))
     value = float(np.mean(points))
-    return (min(found[0], value), max(found[1], value)) if found and held else found
+    return found and (min(found[0], value), max(found[1], value))
 
 
 def _as_list(ends: Ends | Interval | None) -> list[float] | None:

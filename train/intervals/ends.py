@@ -10,9 +10,12 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from train.intervals.gaps import calibration_error_interval
-from train.intervals.groups import CONFIDENCE, TAIL, Ends, Groups, Interval, weakest
+from train.intervals.groups import CONFIDENCE, TAIL, Ends, Groups, Interval, together, weakest
 from train.intervals.rates import effective_number, true_rate_interval
 from train.metrics import Floats, Sample
+
+SURE = 1 - 1e-12
+"""An accuracy without a mistake, but for how weights add up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ def metric_interval(name: str, drawn: Drawn) -> Ends | None:
     Returns:
         Its ends; None where the metric has no meaning, or a class is fewer than two groups.
     """
-    sample, groups = drawn.sample, weakest(drawn.groups)
+    sample, groups = drawn.sample, together(drawn.groups)
     point = sample.point()[name]
     if point is None or groups.number < 2:
         return None
@@ -53,8 +56,30 @@ def metric_interval(name: str, drawn: Drawn) -> Ends | None:
         spread = _error_spread(point, drawn) if name == "eer" else None
         pair = interval(point, drawn.values[name], groups, spread)
         found = Ends(*pair, point) if pair else None
-    sure = name.startswith(("brier", "ece")) and (sample.point()[f"acc{suffix}"] or 0.0) > 1 - 1e-12
+    sure = name.startswith(("brier", "ece")) and (sample.point()[f"acc{suffix}"] or 0.0) > SURE
     return _raised(found, point, groups) if found and sure else found
+
+
+def mean_error_interval(suffix: str, parts: Sequence[Drawn]) -> Interval | None:
+    """Of the mean calibration error of several parts, paired draw by draw.
+
+    Its bins are those of all parts: each part by itself says how much noise there may be, not that there
+    is as much in each.
+
+    Returns:
+        Low and high; None where a part has none.
+    """
+    each = [metric_interval(f"ece{suffix}", part) for part in parts]
+    ends = [one for one in each if one is not None]
+    if not ends or len(ends) < len(parts):
+        return None
+    gaps = np.concatenate([part.sample.gaps(suffix) for part in parts]) / len(parts)
+    drawn = np.hstack([part.values[f"ece_gaps{suffix}"] for part in parts]) / len(parts)
+    groups = weakest(together(part.groups) for part in parts)
+    found = calibration_error_interval(gaps, drawn, groups)
+    if found and any((part.sample.point()[f"acc{suffix}"] or 0.0) > SURE for part in parts):
+        found = found._replace(high=max(found.high, float(np.mean([one.high for one in ends]))))
+    return found and found[:2]
 
 
 def _raised(ends: Ends, point: float, groups: Groups) -> Ends:

@@ -17,16 +17,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
 
 from train.intervals.groups import TAIL, Ends, Groups
 from train.metrics import Floats
 
-FEW_BINS, MANY_BINS = -2.0, 0.2
+FEW_BINS, MANY_BINS = -4.0, 0.2
 """What is added to a gap squared, in units of the variance of its noise, in the two profiles.
 
-Chosen in simulation (`tests/benchmarks/intervals.py`): with 0 for both, the gaps as they are, 8 to 17 %
-of the intervals miss the truth where the gaps are about as large as their noise.
+Few: the gaps above two standard errors of their noise. Chosen in simulation, for gaps of all kinds and
+none (tests of this module, `tests/benchmarks/intervals.py`): with 0 for both, the gaps as they are, 8 to
+17 % of the intervals miss the truth where the gaps are about as large as their noise.
 """
 
 STEPS = 14
@@ -55,9 +55,8 @@ def calibration_error_interval(gaps: Floats, drawn: Floats, groups: Groups) -> E
     )
     low = min(found, few.scaled(lambda error: 1 - 2 * TAIL + few.tail(error)))
     centre, high = middle.scaled(lambda _: 0.5), many.scaled(many.tail) or found
-    wide = groups.reach() * math.sqrt(groups.shown) / float(norm.ppf(1 - TAIL))
-    high = min(1.0, max(low, high, centre + wide * (high - centre)))
-    low = max(0.0, min(low, centre - wide * (centre - low)))
+    high = min(1.0, max(low, high, centre + groups.doubt * (high - centre)))
+    low = max(0.0, min(low, centre - groups.doubt * (centre - low)))
     return Ends(low, high, min(max(low, centre), high))
 
 
@@ -89,10 +88,10 @@ class _Shown:
         """The risk that is taken of what was found being too low for `error`.
 
         A true error of nothing can only show too much, so that all of the risk is there; for one as
-        large as the noise it is shared (as by Feldman and Cousins 1998, arXiv physics/9711021).
+        large as half the noise it is shared (as by Feldman and Cousins 1998, arXiv physics/9711021).
         """
         noise = float(np.abs(self.noise).sum(axis=1).mean())
-        return TAIL * min(1.0, error / noise) if noise else TAIL
+        return TAIL * min(1.0, 2 * error / noise) if noise else TAIL
 
     def scaled(self, share: Callable[[float], float]) -> float:
         """The largest error of the profile that shows at most what was found in more than `share` of it."""

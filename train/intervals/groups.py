@@ -7,11 +7,12 @@ knows from the number of its groups, and less where a few of them have most of t
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 from scipy.stats import t as student
 
 from train.metrics import Floats
@@ -50,47 +51,56 @@ class Groups:
             1965). At least two where two are there, so that a part in which one group is nearly all has an
             interval, if one that says next to nothing.
         shown: share of the variance of a mean that draws of these groups show, 0 to 1.
+        freedom: degrees of freedom that this variance is known with, at least one (Satterthwaite 1946).
+        variance: of the mean, where that of an image is one.
     """
 
     number: int
-    shown: float
+    shown: float = 1.0
+    freedom: float = math.inf
+    variance: float = 1.0
 
     @classmethod
     def weighing(cls, weights: Floats, noise: Floats | None = None) -> "Groups":
-        """Those of `weights` (n,), in any unit; `noise` (n,) as `variance_shown` takes it."""
+        """Those of `weights` (n,), in any unit; `noise` (n,) the variance of each one's mean, one if None."""
         at = weights > 0
         if not at.any():
-            return cls(0, 1.0)
+            return cls(0)
         shares = weights[at] / weights[at].sum()
         equal = math.floor(1 / float(np.sum(shares**2)) + 1e-9)
-        shown = variance_shown(shares, None if noise is None else noise[at])
-        return cls(max(equal, min(2, len(shares))), shown)
+        each, seen = variances(shares, np.ones(len(shares)) if noise is None else noise[at])
+        shown = max(LEAST_SHOWN, float(seen.sum() / each.sum()))
+        freedom = max(1.0, float(seen.sum() ** 2 / max(np.sum(seen**2), 1e-300)) * shown)
+        return cls(max(equal, min(2, len(shares))), min(1.0, shown), freedom, float(each.sum()))
 
     def reach(self, confidence: float = CONFIDENCE) -> float:
         """How many standard errors of their draws an interval reaches on either side; two groups or more.
 
         The draws spread too little, and their spread is itself an estimate.
         """
-        quantile = student.ppf((1 + confidence) / 2, self.number - 1)
+        quantile = student.ppf((1 + confidence) / 2, self.freedom)
         return float(quantile) / math.sqrt(self.shown)
 
+    @property
+    def doubt(self) -> float:
+        """How many times as far an interval reaches as if the variance were known."""
+        return self.reach() * math.sqrt(self.shown) / float(norm.ppf((1 + CONFIDENCE) / 2))
 
-def variance_shown(shares: Floats, noise: Floats | None = None) -> float:
-    """Share of the variance of a mean that draws of groups with `shares` (n,) of the weight show.
+
+def variances(shares: Floats, noise: Floats) -> tuple[Floats, Floats]:
+    """What each group adds to the variance of a mean, and what of it draws of the groups show: (n,) both.
 
     A group that has much of the weight pulls the mean to itself, so that it is seen to differ less from
     it than it does: by (1 - share) squared, and by what the others add (the bias of the sandwich estimator:
-    Bell and McCaffrey 2002, Survey Methodology 28(2)). Of m equal groups (m - 1) / m is left.
+    Bell and McCaffrey 2002, Survey Methodology 28(2)). Of m equal groups (m - 1) / m is seen.
 
     Args:
         shares: of the weight, (n,), summing to one.
-        noise: (n,) the variance of each group's mean, in any unit; alike if None.
+        noise: (n,) the variance of each group's mean, in any unit.
     """
-    noise = np.ones(len(shares)) if noise is None else noise
-    each = shares**2 * noise
-    whole = float(each.sum())
-    left = float(np.sum(shares**2 * ((1 - 2 * shares) * noise + whole))) / whole if whole else 1.0
-    return min(1.0, max(left, LEAST_SHOWN))
+    each: Floats = shares**2 * noise
+    seen: Floats = shares**2 * np.maximum((1 - 2 * shares) * noise + each.sum(), 0)
+    return each, seen
 
 
 def likeness(values: Floats, group: NDArray[np.intp]) -> float:
@@ -111,12 +121,28 @@ def likeness(values: Floats, group: NDArray[np.intp]) -> float:
     return min(1.0, max(0.0, (between - within) / spread)) if spread > 0 else 1.0
 
 
-def weakest(found: Iterable[Groups]) -> Groups:
-    """What the worst of some tells, those without any left out; no group if there is none."""
+def together(found: Iterable[Groups]) -> Groups:
+    """What the groups of both classes tell of a figure that both decide; those without any are left out.
+
+    As of the difference of two means (Welch 1947).
+    """
     known = [groups for groups in found if groups.number]
     if not known:
-        return Groups(0, 1.0)
-    return Groups(min(groups.number for groups in known), min(groups.shown for groups in known))
+        return Groups(0)
+    variance = sum(groups.variance for groups in known)
+    return Groups(
+        number=min(groups.number for groups in known),
+        shown=sum(groups.variance * groups.shown for groups in known) / variance,
+        freedom=variance**2 / sum(groups.variance**2 / groups.freedom for groups in known),
+        variance=variance,
+    )
+
+
+def weakest(found: Iterable[Groups]) -> Groups:
+    """Those of which an interval reaches farthest, with the number of the fewest."""
+    known = list(found)
+    worst = max(known, key=lambda groups: groups.reach())
+    return replace(worst, number=min(groups.number for groups in known))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import betainc
-from scipy.stats import norm
 
-from train.intervals.groups import TAIL, Ends, Groups, variance_shown
+from train.intervals.groups import LEAST_SHOWN, TAIL, Ends, Groups, variances
 from train.metrics import Floats, Sample
 
 POINTS = 100
@@ -60,7 +59,7 @@ class _Side:
             more *= (share / looked_at) ** self._fall(looked_at, more)
         few = 1.0
         if len(np.unique(self.group)) < len(self.group):  # how alike they are is an estimate
-            few = self.groups.reach() * math.sqrt(self.groups.shown) / float(norm.ppf(1 - TAIL))
+            few = self.groups.doubt
         most = self.groups.number if self._largest > 0.5 else alone
         return max(2.0, min(most, alone / (1 + more) / few**2))
 
@@ -98,8 +97,9 @@ def _design_effect(above: NDArray[np.bool_], weights: Floats, group: NDArray[np.
     if not 0 < share < 1:
         return 1.0
     held = np.bincount(group, weights) / total
+    each, seen = variances(held, np.ones(len(held)))
     off = np.bincount(group, weights * (above - share)) / total
-    grouped = float(off @ off) / variance_shown(held[held > 0])
+    grouped = float(off @ off) * float(each.sum() / max(seen.sum(), LEAST_SHOWN * each.sum()))
     return max(1.0, grouped * effective_number(weights) / (share * (1 - share)))
 
 
@@ -135,7 +135,7 @@ def true_rate_interval(
     low = 0.0 if beyond > TAIL else _quantile(found, of_fakes, TAIL)
     high = _quantile(highest, of_fakes, 1 - 2 * TAIL if beyond > TAIL else 1 - TAIL)
     low, high = min(low, point), max(high, point)
-    middle = min(max(low, _quantile(found, of_fakes, 0.5)), high)
+    middle = point if beyond > TAIL else min(max(low, _quantile(found, of_fakes, 0.5)), high)
     return Ends(low, high, middle, open=beyond > TAIL)
 
 

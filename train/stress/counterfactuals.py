@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from schemas.labels import Label
-from train.intervals.groups import weakest
+from train.intervals.groups import together
 from train.stress.coding import save_like
 from train.stress.metrics_of import composed, row
 from train.stress.plan import NATIVE, Condition, Facts, Picture, Plan, Scores, StressTest, rng_of
@@ -212,7 +212,7 @@ def _gap_explained(draws: Resamples, own: Floats, as_fake: Floats) -> dict[str, 
     if gap <= 0 or np.nanmin(gaps) <= 0:
         return None
     moved = draws.mean(as_fake - own, reals)
-    groups = weakest((real.groups, fake.groups))
+    groups = together((real.groups, fake.groups))
     return amount(Mean(moved.value / gap, moved.draws / gaps, groups))
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from train.intervals.draws import draw_counts
 from train.intervals.ends import difference_interval, interval
-from train.intervals.groups import Clusters, Groups, make_clusters, weakest
+from train.intervals.groups import Clusters, Groups, make_clusters, together, weakest
 from train.measure import rows_by
 from train.metrics import Floats
 from train.scores import ScoredSet
@@ -100,7 +100,7 @@ class Resamples:
         plan = self._drawn({"before": before, "after": after}, {})
         difference = plan.gap(["before"], ["after"])["auc"]["difference"]
         values = plan.drawn["before"]["auc"] - plan.drawn["after"]["auc"]
-        groups = self._weakest(np.arange(len(self.labels)), after - before)
+        groups = self._groups(np.arange(len(self.labels)), after - before)
         ends = difference_interval(difference, values, groups, confidence)
         return _figure(difference, ends or (-1.0, 1.0))
 
@@ -115,7 +115,7 @@ class Resamples:
             with np.errstate(invalid="ignore"):  # a draw without any of them has no mean
                 parts.append((drawn @ sums) / (drawn @ sizes))
         return Mean(
-            float(values[rows].mean()), np.concatenate(parts), self._weakest(rows, values[rows])
+            float(values[rows].mean()), np.concatenate(parts), self._groups(rows, values[rows])
         )
 
     def _drawn(self, sides: Mapping[str, Floats], parts: Mapping[str, Rows]) -> Plan:
@@ -128,8 +128,8 @@ class Resamples:
         plan.draw(draws=self.draws, seed=self.seed)
         return plan
 
-    def _weakest(self, rows: Rows, values: Floats) -> Groups:
-        return weakest(self.clusters.by_class(rows, self.labels[rows], values=values))
+    def _groups(self, rows: Rows, values: Floats) -> Groups:
+        return together(self.clusters.by_class(rows, self.labels[rows], values=values))
 
 
 def _key(side: str, name: str, parts: Mapping[str, Rows]) -> str:

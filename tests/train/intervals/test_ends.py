@@ -132,12 +132,12 @@ def test_one_class_has_an_interval_of_accuracy_alone():
 def test_draws_that_all_lack_meaning_give_no_interval():
     nothing = np.full(100, np.nan)
 
-    assert interval(0.5, nothing, Groups(10, 0.9)) is None
-    assert difference_interval(0.1, nothing, Groups(10, 0.9)) is None
+    assert interval(0.5, nothing, Groups.weighing(np.ones(10))) is None
+    assert difference_interval(0.1, nothing, Groups.weighing(np.ones(10))) is None
 
 
 def test_models_that_never_differ_have_a_difference_no_wider_than_chance_could_hide():
-    low, high = difference_interval(0.0, np.zeros(100), Groups(100, 0.99))
+    low, high = difference_interval(0.0, np.zeros(100), Groups.weighing(np.ones(100)))
 
     assert -low == high == pytest.approx(1 - 0.025**0.01)
 

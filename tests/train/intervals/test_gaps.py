@@ -10,7 +10,7 @@ from train.intervals.groups import Groups
 from train.measure import report
 from train.metrics import Sample
 
-MANY = Groups(10_000, 1.0)
+MANY = Groups(10_000)
 
 
 def test_a_calibration_error_that_noise_explains_has_zero_in_its_interval():
@@ -41,9 +41,10 @@ def test_without_noise_the_error_is_known():
         [3.5, 2.4, 1.7, 1.2, 0.8, 0.5, 0.3, 0.0, -0.3, -0.5, -0.8, -1.2, -1.7, -2.4, -3.5],
         [1.0] * 15,
         [6.0] + [0.0] * 14,
+        [12.0, 5.0] + [0.0] * 13,
         [8.0, 4.0, -4.0, 8.0, 3.0] * 3,
     ],
-    ids=["none", "small in the middle", "as large as noise", "in one bin", "large"],
+    ids=["none", "small in the middle", "as large as noise", "in one bin", "in two bins", "large"],
 )
 def test_the_true_error_is_within_at_least_about_as_often_as_is_said(true):
     rng = np.random.default_rng(0)
@@ -59,7 +60,9 @@ def test_the_true_error_is_within_at_least_about_as_often_as_is_said(true):
     assert held / 300 > 0.915
 
 
-@pytest.mark.parametrize("groups", [Groups(2, 0.5), Groups(6, 0.39), Groups(30, 0.97)])
+@pytest.mark.parametrize(
+    "groups", [Groups.weighing(np.array(w)) for w in ([1.0, 1], [40.0, *[1.0] * 60], [1.0] * 30)]
+)
 def test_the_fewer_groups_the_wider_is_the_interval_on_either_side(groups):
     noise = 0.005 * np.random.default_rng(0).normal(size=(400, 15))
     gaps = np.full(15, 0.012)
@@ -97,7 +100,7 @@ def test_draws_without_meaning_are_left_out_and_too_many_of_them_leave_nothing()
     assert calibration_error_interval(gaps, drawn, MANY) is not None
     drawn[:6] = np.nan
     assert calibration_error_interval(gaps, drawn, MANY) is None
-    assert calibration_error_interval(gaps, np.zeros((10, 2)), Groups(1, 1.0)) is None
+    assert calibration_error_interval(gaps, np.zeros((10, 2)), Groups(1)) is None
 
 
 @given(
@@ -109,7 +112,9 @@ def test_whatever_the_gaps_the_ends_are_in_order_and_the_interval_has_a_width(ga
     gaps = np.array(gaps)
     noise = size * np.random.default_rng(seed).normal(size=(50, len(gaps)))
 
-    low, high, middle, _ = calibration_error_interval(gaps, gaps + noise, Groups(30, 0.9))
+    low, high, middle, _ = calibration_error_interval(
+        gaps, gaps + noise, Groups.weighing(np.ones(30))
+    )
 
     assert 0 <= low <= middle <= high <= 1
     assert high > 0 or not gaps.any()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t as student
 
-from train.intervals.groups import Groups, likeness, make_clusters, variance_shown, weakest
+from train.intervals.groups import Groups, likeness, make_clusters, together, weakest
 
 
 def test_few_groups_that_share_nothing_with_others_are_drawn_among_themselves():
@@ -68,7 +68,9 @@ def test_draws_of_unequal_groups_show_the_share_of_the_variance_that_is_told(few
     # the variance that draws with replacement have, in the limit of many
     drawn = ((weights * (of_groups - mean[:, None])) ** 2).sum(axis=1)
 
-    assert variance_shown(weights) == pytest.approx(drawn.mean() / mean.var(), rel=0.03)
+    groups = Groups.weighing(weights)
+    assert groups.shown == pytest.approx(drawn.mean() / mean.var(), rel=0.03)
+    assert groups.variance == pytest.approx(mean.var(), rel=0.03)
 
 
 def test_of_independent_images_draws_show_more_than_of_images_that_are_alike():
@@ -79,10 +81,11 @@ def test_of_independent_images_draws_show_more_than_of_images_that_are_alike():
     off = values - values.mean(axis=1, keepdims=True)
     drawn = (np.stack([off[:, group == g].sum(axis=1) for g in range(61)]) ** 2).sum(axis=0)
 
-    shown = variance_shown(sizes / 100, 1 / sizes)
+    alone, alike = Groups.weighing(sizes / 100, 1 / sizes), Groups.weighing(sizes / 100)
 
-    assert shown == pytest.approx(drawn.mean() / 100, rel=0.02)
-    assert shown > 2 * variance_shown(sizes / 100)
+    assert alone.shown == pytest.approx(drawn.mean() / 100, rel=0.02)
+    assert alone.shown > 2 * alike.shown
+    assert alone.variance == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("alike", [0.0, 0.3, 0.8])
@@ -105,7 +108,7 @@ def test_copies_are_alike_and_where_nothing_tells_images_are_taken_to_be():
 def test_equal_groups_reach_as_far_as_students_distribution_says():
     groups = Groups.weighing(np.ones(15))
 
-    assert groups == Groups(15, pytest.approx(14 / 15))
+    assert (groups.number, groups.shown) == (15, pytest.approx(14 / 15))
     assert groups.reach() == pytest.approx(student.ppf(0.975, 14) * np.sqrt(15 / 14))
     assert groups.reach(0.5) < groups.reach(0.9) < groups.reach(0.99)
 
@@ -119,9 +122,20 @@ def test_an_author_with_most_of_the_images_makes_an_interval_wider():
     assert one_heavy.reach() > 2 * alike.reach()
 
 
-def test_the_weakest_of_some_groups_is_the_worst_in_either_way_and_an_absent_class_is_left_out():
-    assert weakest([Groups(30, 0.5), Groups(9, 0.8), Groups(0, 1.0)]) == Groups(9, 0.5)
-    assert weakest([Groups(0, 1.0), Groups(0, 1.0)]).number == 0
+def test_two_classes_of_equal_groups_have_the_freedom_of_both_as_welch_says():
+    few, many = Groups.weighing(np.ones(12)), Groups.weighing(np.ones(400))
+
+    assert together([few, few]).freedom == pytest.approx(2 * 11)
+    assert 11 < together([few, many]).freedom < 13
+    assert together([few, Groups(0)]).reach() == pytest.approx(few.reach())
+    assert together([Groups(0), Groups(0)]).number == 0
+    assert together([few, many]).number == 12
+
+
+def test_of_two_sets_the_one_whose_interval_reaches_farther_counts():
+    few, many = Groups.weighing(np.ones(5)), Groups.weighing(np.ones(400))
+
+    assert weakest([many, few]) == few
 
 
 @given(st.lists(st.floats(1e-6, 1e6), min_size=2, max_size=40))
