@@ -100,7 +100,8 @@ class Sample:
         self.logits, self.labels = logits[self.order], labels[self.order]
         self.last = np.append(np.flatnonzero(np.diff(self.logits)), len(logits) - 1)
         self._fake = self.labels.astype(np.float64)
-        self._terms, self._columns = _terms(self.logits, self.labels, calibrated)
+        self._settings = _settings(calibrated)
+        self._terms, self._columns = _terms(self.logits, self.labels, self._settings)
         self._base = None if weights is None else np.asarray(weights, np.float64)[self.order]
         self._point: dict[str, float | None] | None = None
         self._measured: dict[str, Floats] | None = None
@@ -168,6 +169,14 @@ class Sample:
         gaps: Floats = self._as_they_are()[f"ece_gaps{suffix}"][0]
         return gaps
 
+    def bins(self, suffix: str = "") -> Floats:
+        """(2, B) how much the reals, and the fakes, weigh in each bin that `gaps` tells of."""
+        probability = sigmoids(self.logits / self._settings[suffix].temperature)
+        bins = bin_of(probability)
+        sides = (self.labels == 0, self.labels == 1)
+        held = np.array([np.bincount(bins[of], self.weights[of], BINS) for of in sides], np.float64)
+        return held[:, np.unique(bins)]
+
     def point(self) -> dict[str, float | None]:
         """Every metric of the images as they are; None where it has no meaning."""
         if self._point is None:
@@ -229,13 +238,17 @@ def equal_error_rates(curve: Curve) -> Floats:
     return found
 
 
+def _settings(calibrated: Calibrated | None) -> dict[str, Calibrated]:
+    """By the ends of the names of metrics."""
+    return {"": Calibrated(1.0, 0.0)} | ({"_calibrated": calibrated} if calibrated else {})
+
+
 def _terms(
-    logits: Floats, labels: NDArray[np.int64], calibrated: Calibrated | None
+    logits: Floats, labels: NDArray[np.int64], settings: Mapping[str, Calibrated]
 ) -> tuple[Floats, list[str]]:
     """What each image adds to the sums that metrics are shares of: (N, K), and the K names."""
     fake = labels == 1
     columns: dict[str, NDArray[np.generic]] = {"n": np.ones(len(labels)), "fakes": fake}
-    settings = {"": Calibrated(1.0, 0.0)} | ({"_calibrated": calibrated} if calibrated else {})
     for suffix, setting in settings.items():
         right = (logits > setting.threshold) == fake
         probability = sigmoids(logits / setting.temperature)

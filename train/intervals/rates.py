@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import betainc
 
-from train.intervals.groups import LEAST_SHOWN, TAIL, Ends, Groups, variances
+from train.intervals.groups import LEAST_SHOWN, TAIL, Ends, Groups, together, variances
 from train.metrics import Floats, Sample
 
 POINTS = 100
@@ -32,12 +32,16 @@ FALL_OVER, MOST_FALL = 3.0, 0.5
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """The images of one class from the highest score down: scores, weights and groups, (n,) each."""
+    """The images of one class from the highest score down: scores, weights and groups, (n,) each.
+
+    `number` is how many equal groups they are, `doubt` what stems from few groups of both classes.
+    """
 
     scores: Floats
     weights: Floats
     group: NDArray[np.intp]
-    groups: Groups
+    number: int
+    doubt: float
 
     @property
     def shares(self) -> Floats:
@@ -59,8 +63,8 @@ class _Side:
             more *= (share / looked_at) ** self._fall(looked_at, more)
         few = 1.0
         if len(np.unique(self.group)) < len(self.group):  # how alike they are is an estimate
-            few = self.groups.doubt
-        most = self.groups.number if self._largest > 0.5 else alone
+            few = self.doubt
+        most = self.number if self._largest > 0.5 else alone
         return max(2.0, min(most, alone / (1 + more) / few**2))
 
     def _fall(self, share: float, more: float) -> float:
@@ -122,8 +126,9 @@ def true_rate_interval(
         rate: 0 to 1.
         point: the rate of the sample itself, which the interval holds in any case.
     """
+    doubt = together(groups).doubt
     reals, fakes = (
-        _Side(sample.logits[of], sample.weights[of], group[sample.order][of], told)
+        _Side(sample.logits[of], sample.weights[of], group[sample.order][of], told.number, doubt)
         for of, told in ((sample.labels == y, groups[y]) for y in (0, 1))
     )
     images = reals.images(rate, falls=True)

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.intervals.gaps import calibration_error_interval
+from train.intervals.gaps import calibration_error_interval, hidden_variance
 from train.intervals.groups import Groups
 from train.measure import report
-from train.metrics import Sample
+from train.metrics import Calibrated, Sample
 
 MANY = Groups(10_000)
 
@@ -93,6 +93,23 @@ def test_the_gaps_of_the_bins_add_up_to_the_error():
     assert np.abs(drawn["ece_gaps"]).sum(axis=1) == pytest.approx(drawn["ece"])
 
 
+def test_a_bin_of_one_image_hides_more_of_its_variance_than_one_of_many():
+    one, ten, both = hidden_variance(np.array([[0.0, 0.0, 40.0], [1.0, 10.0, 40.0]])) * 91**2
+
+    assert one > ten / 10 > 0
+    assert both < one
+
+
+def test_the_bins_hold_all_images_and_are_those_of_the_gaps():
+    rng = np.random.default_rng(4)
+    images = Sample(rng.normal(size=50), rng.integers(0, 2, 50), Calibrated(2.0, 0.3))
+
+    for suffix in ("", "_calibrated"):
+        held = images.bins(suffix)
+        assert held.sum(axis=1).tolist() == np.bincount(images.labels).tolist()
+        assert len(images.gaps(suffix)) == held.shape[1]
+
+
 def test_draws_without_meaning_are_left_out_and_too_many_of_them_leave_nothing():
     gaps, drawn = np.array([0.02, 0.01]), np.full((10, 2), 0.015)
     drawn[:4] = np.nan
@@ -104,7 +121,7 @@ def test_draws_without_meaning_are_left_out_and_too_many_of_them_leave_nothing()
 
 
 @given(
-    st.lists(st.floats(-0.2, 0.2), min_size=1, max_size=15),
+    st.lists(st.floats(-0.06, 0.06), min_size=1, max_size=15),
     st.floats(0, 0.1),
     st.integers(0, 1000),
 )
