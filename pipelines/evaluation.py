@@ -17,11 +17,10 @@ from curate.work import Engine, Progress
 from pipelines.output import table
 from schemas.errors import InputError
 from schemas.labels import Split
-from schemas.policy import Policy
 from schemas.records import Image
 from train.artifacts import Learnt, read_learnt
 from train.compare import Judged, compare, matrix
-from train.data import Item, find_images
+from train.data import Item, digest_of, find_images
 from train.measure import Leaks, told_over
 from train.scores import ScoredSet, read_manifest, read_scores, shown_platform
 from train.simulated import is_simulated
@@ -33,8 +32,13 @@ LEARNT_FROM = (Split.TRAIN, Split.VAL)
 TOP = "learnt-from/"
 """Stands before the paths of training images, which may be called like test images."""
 
+HOW = {
+    "bytes": "same bytes; a picture that was saved again is not found by that",
+    "full": "every kind of copy, group, author and post that wildrf check knows",
+}
+"""The ways to look for leaks, and what each looks for."""
 
-WAYS = ("bytes", "full", "none")
+WAYS = (*HOW, "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +132,16 @@ def leaks_of(
         learnt, words = _training_data(root, checkpoint, looking, scored)
         if not learnt or words is None:
             return words
-        if looking.by == "full":
-            return _full(scored, root, learnt, words, engine, progress)
-        return Leaks(
-            same_bytes(scored, root, [p / item.path for p, items in learnt for item in items]),
-            "same bytes; a picture that was saved again is not found by that",
-            words,
+        full = looking.by == "full"
+        found, unseen = (
+            every_kind(scored, root, learnt, engine, progress)
+            if full
+            else same_bytes(scored, root, [p / item.path for p, items in learnt for item in items])
         )
+        if unseen:
+            total = sum(len(items) for _, items in learnt)
+            words += f", but for {unseen} of {total} files, which cannot be looked at"
+        return Leaks(found, HOW[looking.by], words)
 
     return find
 
@@ -203,46 +210,56 @@ def _data_beside(root: Path, scored: ScoredSet) -> list[Item]:
     return [item for item in items if item.split in LEARNT_FROM and item.path not in judged]
 
 
-def same_bytes(scored: ScoredSet, root: Path, files: Sequence[Path]) -> dict[str, str]:
-    """Scored images whose very bytes are those of one of `files`.
+def same_bytes(scored: ScoredSet, root: Path, files: Sequence[Path]) -> tuple[dict[str, str], int]:
+    """Scored images whose very bytes are those of one of `files`, and how many of these cannot be read.
 
     Only files as long as a scored one are read, so that it takes no time where there is no leak.
     """
     lengths = {(root / path).stat().st_size for path in scored.paths}
-    alike = [file for file in files if file.stat().st_size in lengths]
-    learnt = {hashlib.sha256(file.read_bytes()).hexdigest() for file in alike}
-    return {
+    sizes = [_size_of(file) for file in files]
+    alike = [file for file, size in zip(files, sizes, strict=True) if size in lengths]
+    learnt = [digest_of(file) for file in alike]
+    known = set(learnt)
+    found = {
         path: "same-bytes"
         for path, digest in zip(scored.paths, scored.digests, strict=True)
-        if digest in learnt
+        if digest in known
     }
+    return found, sizes.count(None) + learnt.count(None)
 
 
-def _full(
-    scored: ScoredSet,
-    root: Path,
-    learnt: Sequence[tuple[Path, Sequence[Item]]],
-    words: str,
-    engine: Engine,
-    progress: Progress,
-) -> Leaks:
-    """Every kind of leak that `wildrf check` knows, between what was learnt from and the scored."""
-    from pipelines.judge import survey_folder
+def _size_of(file: Path) -> int | None:
+    """Bytes of `file`; None where there is none, as behind a dangling link, which training skips too."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return None
 
-    surveyed = survey_folder(root, engine, progress).items
-    tested = set(scored.paths)
-    rows = [_as(row, Split.TEST, "") for row in surveyed if row.path in tested]
-    for n, (place, items) in enumerate(learnt):
-        own = place.resolve() == root.resolve()
-        others = surveyed if own else survey_folder(place, engine, progress).items
-        known = {item.path for item in items}
-        rows += [_as(row, Split.TRAIN, f"{TOP}{n}/") for row in others if row.path in known]
+
+def every_kind(
+    scored: ScoredSet, root: Path, learnt: Learning, engine: Engine, progress: Progress
+) -> tuple[dict[str, str], int]:
+    """Scored images that leak in any way that `wildrf check` knows, by the kind of the first leak.
+
+    Beside them how many images that were learnt from cannot be examined.
+    """
+    from pipelines.judge import read_all, survey_images
+
+    tested = survey_images(root, scored.paths, engine, progress)
+    others = [
+        survey_images(place, [item.path for item in items], engine, progress)
+        for place, items in learnt
+    ]
+    rows = [_as(row, Split.TEST, "") for row in tested.items]
+    for n, one in enumerate(others):
+        rows += [_as(row, Split.TRAIN, f"{TOP}{n}/") for row in one.items]
+    bits = tested.policy.dedupe.distance_bits
     found: dict[str, str] = {}
-    for leak in find_leaks(rows, distance_bits=Policy(name="folder").dedupe.distance_bits):
+    for leak in find_leaks(rows, distance_bits=bits, read=read_all([tested, *others])):
         sides = sorted((leak.a, leak.b), key=lambda path: path.startswith(TOP))
         if sides[1].startswith(TOP) and not sides[0].startswith(TOP):
             found.setdefault(sides[0], leak.kind)
-    return Leaks(found, "every kind of copy, group, author and post that wildrf check knows", words)
+    return found, sum(row.image.error is not None for one in others for row in one.items)
 
 
 def _as(row: Surveyed, split: Split, top: str) -> Surveyed:

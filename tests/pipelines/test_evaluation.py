@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pipelines import evaluation
 from pipelines.report import plots
@@ -141,6 +141,70 @@ def test_a_copy_that_was_saved_again_takes_the_full_search(run, folder, tmp_path
     assert leaks["bytes"]["n"] == 0
     assert leaks["full"]["images"] == [{"path": "test/reddit/0_real/again.jpg", "kind": "near"}]
     assert "learnt, as named" in leaks["full"]["against"]
+
+
+def looked_at(root, learnt, by, place):
+    """The leaks of the pictures in `root` whose detector learnt from the folder `learnt`."""
+    rows = [f"{path.relative_to(root)},0.5" for path in sorted(root.rglob("*.png"))]
+    place.write_text("\n".join(["path,score", *rows]))
+    looking = evaluation.Looking(by, learnt)
+    return evaluation.evaluate_table(place, root, None, looking=looking, draws=20)["leaks"]
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    """Four pictures that were learnt from, two of each class; two others, and one learnt from, mirrored."""
+    rng = np.random.default_rng(6)
+    made = [
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize(
+            (256, 256), Image.Resampling.BICUBIC
+        )
+        for _ in range(6)
+    ]
+    for leaf in ("0_real", "1_fake"):
+        (tmp_path / "learnt/train" / leaf).mkdir(parents=True)
+        (tmp_path / "set/test/x" / leaf).mkdir(parents=True)
+    for k, scene in enumerate(made[:4]):
+        scene.save(tmp_path / "learnt/train" / ("0_real", "1_fake")[k % 2] / f"{k}.png")
+    made[4].save(tmp_path / "set/test/x/0_real/other.png")
+    made[5].save(tmp_path / "set/test/x/1_fake/other.png")
+    ImageOps.mirror(made[0]).save(tmp_path / "set/test/x/0_real/mirrored.png")
+    return tmp_path
+
+
+MIRRORED = [{"path": "test/x/0_real/mirrored.png", "kind": "mirror"}]
+
+
+def test_the_full_search_finds_a_mirrored_copy_as_check_does(scenes):
+    full = looked_at(scenes / "set", scenes / "learnt", "full", scenes / "s.csv")
+    shutil.copytree(scenes / "learnt/train", scenes / "set/train")
+    beside = looked_at(scenes / "set/test", scenes / "set", "full", scenes / "s.csv")
+
+    assert full["images"] == MIRRORED
+    assert beside["images"] == [{"path": "x/0_real/mirrored.png", "kind": "mirror"}]
+    assert full["against"] == "learnt, as named"
+
+
+@pytest.mark.parametrize("by", ["bytes", "full"])
+def test_training_images_behind_a_link_to_a_folder_are_looked_at(scenes, by):
+    shutil.copy(scenes / "learnt/train/1_fake/1.png", scenes / "set/test/x/1_fake/same.png")
+    (scenes / "linked").mkdir()
+    (scenes / "linked/train").symlink_to(scenes / "learnt/train")
+
+    found = looked_at(scenes / "set", scenes / "linked", by, scenes / "s.csv")
+
+    same = {"path": "test/x/1_fake/same.png", "kind": "same-bytes"}
+    assert found["images"] == [*(MIRRORED if by == "full" else []), same]
+
+
+@pytest.mark.parametrize("by", ["bytes", "full"])
+def test_training_files_that_cannot_be_read_are_counted_and_stop_nothing(scenes, by):
+    (scenes / "learnt/train/1_fake/away.png").symlink_to("nowhere.png")
+
+    found = looked_at(scenes / "set", scenes / "learnt", by, scenes / "s.csv")
+
+    assert found["images"] == (MIRRORED if by == "full" else [])
+    assert found["against"] == ("learnt, as named, but for 1 of 5 files, which cannot be looked at")
 
 
 def test_where_nobody_says_what_was_learnt_from_leaks_are_not_said_to_be_none(
