@@ -522,13 +522,21 @@ def _calibration_notes(result: Mapping[str, Any]) -> list[str]:
     seen, n = result["calibrated_on"], result["data"]["n"]
     return [
         *([f"calibration: made on {seen} of these {n} images too, which flatters"] if seen else []),
-        *(
-            f"{row['platform']}: {number(row['fpr'])} of {row['n_real']} reals are above the threshold "
-            f"that promised {row['rate']:g}: they are unlike those of the calibration"
-            for row in result["promises"]
-            if not row["kept"]
-        ),
+        *(_exceeded(row) for row in result["promises"] if row["above"]),
     ]
+
+
+def _exceeded(row: Mapping[str, Any]) -> str:
+    """A platform whose reals lie above a threshold more often than it promised on average."""
+    why = (
+        f"within what this calibration set allows, {row['bound']:.3g} with 95 % confidence"
+        if row["kept"]
+        else "they are unlike those of the calibration"
+    )
+    return (
+        f"{row['platform']}: {row['fpr']:.3g} of {row['n_real']} reals are above the threshold that "
+        f"promised {row['rate']:g}: {why}"
+    )
 
 
 def _undecided_notes(found: Mapping[str, Any] | None) -> list[str]:
@@ -627,7 +635,7 @@ def _promise(row: Mapping[str, Any]) -> str:
         counted += f" in {row['n_groups']} groups, which the bound counts"
     return (
         f"{words}: threshold (logit) {row['threshold']:.3f} ({counted}; with 95 % confidence at most "
-        f"{row['rate_bound']:.3f} for this very set)"
+        f"{row['rate_bound']:.3g} for this very set)"
     )
 
 

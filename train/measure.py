@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train import metrics
-from train.calibration import Band, Calibration
+from train.calibration import Band, Calibration, Conformal
 from train.intervals.draws import DRAWS
 from train.intervals.groups import CONFIDENCE, Clusters, make_clusters
 from train.metrics import Floats
@@ -125,8 +125,8 @@ def _describe_groups(scored: ScoredSet, clusters: Clusters) -> dict[str, Any]:
 
 def _plan_promises(
     plan: Plan, calibration: Calibration | None, platforms: Mapping[str, NDArray[np.intp]]
-) -> list[tuple[float, float, str]]:
-    """Rate, threshold and platform of every promise of the calibration that can be looked at here."""
+) -> list[tuple[Conformal, str]]:
+    """The promises of the calibration that can be looked at here, each with a platform."""
     found = []
     for row in calibration.conformal if calibration else ():
         for name, rows in platforms.items():
@@ -134,27 +134,31 @@ def _plan_promises(
             if row.threshold is not None and len(reals) >= LEAST:
                 at = metrics.Calibrated(1.0, row.threshold)
                 plan.add(f"promise/{row.rate:g}/{name}", reals, calibrated=at)
-                found.append((row.rate, row.threshold, name))
+                found.append((row, name))
     return found
 
 
-def _promise(plan: Plan, rate: float, threshold: float, platform: str) -> dict[str, Any]:
-    """How many reals of a platform really lie above the threshold that promised `rate`.
+def _promise(plan: Plan, promised: Conformal, platform: str) -> dict[str, Any]:
+    """How many reals of a platform really lie above the threshold that promised a rate.
 
-    `kept` is False where even the low end is above the rate: the platform's reals are not like those of
-    the calibration.
+    The rate is promised on average over calibration sets, and `bound` of this very one. So `above` says
+    that even the low end is above the rate, and `kept` is False only where it is above the bound: then
+    the platform's reals are not like those of the calibration.
     """
+    rate, bound = promised.rate, promised.rate_bound
     report = plan.report(f"promise/{rate:g}/{platform}")
     ends = report["ci"]["acc_calibrated"]
     ci = [1 - ends[1], 1 - ends[0]] if ends else None
     return {
         "rate": rate,
-        "threshold": threshold,
+        "threshold": promised.threshold,
+        "bound": bound,
         "platform": platform,
         "n_real": report["n_real"],
         "fpr": 1 - report["acc_calibrated"],
         "ci": ci,
-        "kept": ci is None or ci[0] <= rate,
+        "above": ci is not None and ci[0] > rate,
+        "kept": ci is None or bound is None or ci[0] <= bound,
     }
 
 

@@ -621,15 +621,61 @@ def test_numbers_that_the_file_may_explain_are_warned_of():
         },
         "rescored": {"gap": {"auc": {"difference": -0.2, "ci": [-0.3, -0.1]}}},
         "leaks": {"n": 2, "against": "train"},
-        "promises": [{"platform": "x", "fpr": 0.3, "rate": 0.01, "kept": False}],
+        "promises": [
+            {"platform": "x", "fpr": 0.3, "rate": 0.0004, "kept": False},
+            {"platform": "y", "fpr": 0.025, "rate": 0.01, "kept": True},
+        ],
     }
 
     told = " ".join(warnings_of(result))
 
     assert "x: only 0 of 120 images" in told
-    assert "-0.200 [-0.300, -0.100]" in told
+    assert "-0.200 [-0.300, -0.100]: at most so much of it is the file. The rest may be" in told
     assert "2 test images are also in train" in told
-    assert "30.0% of the reals lie above the threshold that promised 1.0%" in told
+    assert (
+        "x: 30% of the reals lie above the threshold that promised 0.04%; they are unlike" in told
+    )
+    assert "y: 2.5%" not in told
+
+
+def test_a_promise_within_the_bound_of_its_calibration_is_not_called_broken(run, tmp_path):
+    result = json.loads((run / "evaluation/metrics.json").read_text())
+    promise = {
+        "rate": 0.0004, "threshold": 1.0, "bound": 0.0012, "platform": "reddit", "n_real": 9000,
+        "fpr": 0.0008, "ci": [0.0005, 0.0014], "above": True, "kept": True,
+    }  # fmt: skip
+    broken = promise | {"platform": "x", "fpr": 0.25, "ci": [0.2, 0.3], "kept": False}
+    result["promises"] = [promise, broken]
+    shutil.copy(run / "evaluation/scores.parquet", tmp_path)
+
+    page = write_evaluation_page(result, tmp_path).read_text()
+    told = evaluation.evaluate_lines(result)
+
+    table = page.partition("What came of it on these images")[2]
+    within, past = (row for row in table.split("<tr>") if "0.04%" in row)
+    assert "0.08%" in within
+    assert "above the rate, within what this calibration set allows" in within
+    assert "broken" not in within
+    assert "broken: these reals are unlike those of the calibration" in past
+    assert (
+        "reddit: 0.0008 of 9000 reals are above the threshold that promised 0.0004: within what this "
+        "calibration set allows, 0.0012 with 95 % confidence" in told
+    )
+    assert any(x.endswith("0.0004: they are unlike those of the calibration") for x in told)
+    assert not any(x.startswith("reddit:") and "reals lie above" in x for x in warnings_of(result))
+
+
+def test_what_files_made_alike_cost_is_no_proof_that_the_file_is_read(run, page, tmp_path):
+    result = json.loads((run / "evaluation/metrics.json").read_text())
+    result["checkpoint"]["foreign"], result["rescored"] = True, None
+    shutil.copy(run / "evaluation/scores.parquet", tmp_path)
+
+    theirs = write_evaluation_page(result, tmp_path).read_text()
+
+    for one in (page, theirs):
+        assert "What it loses here is the most that it can owe to the file" in one
+    assert "looks into which it is" in page
+    assert "looks into which it is" not in theirs  # scores alone cannot be stressed
 
 
 def test_runs_are_compared_and_other_images_refused(wildrf, run, folder, tmp_path):
