@@ -14,7 +14,7 @@ from curate.leakage import find_leaks
 from curate.probe import examine_header
 from curate.survey import Surveyed
 from curate.work import Engine, Progress
-from pipelines.output import table
+from pipelines.output import skip_lines, table
 from schemas.errors import InputError
 from schemas.labels import Split
 from schemas.records import Image
@@ -501,7 +501,7 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
         *_leak_note(result["leaks"], result["leaks_note"], total),
         *_calibration_notes(result),
         *_undecided_notes(result["undecided"]),
-        *([f"skipped {len(result['skipped'])} files"] if result["skipped"] else []),
+        *skip_lines(result["skipped"], "metrics.json" if result.get("report") else "--json"),
         *([f"report: {result['report']}"] if result.get("report") else []),
     ]
 

@@ -328,6 +328,7 @@ def test_images_that_do_not_open_are_counted_by_platform_and_class_in_the_table(
     lines = evaluation.evaluate_lines(result)
 
     assert result["skipped_by"] == {"x": {"real": 0, "fake": 1}}
+    assert any(re.match(r"skipped test/x/1_fake/broken.png: does not decode", x) for x in lines)
     assert lines[0].split()[:3] == ["platform", "n", "skipped"]
     assert [line.split()[:4] for line in lines if line.startswith("x")] == [
         ["x", "14", "1", "fake"]
