@@ -22,7 +22,7 @@ from train.artifacts import Learnt, read_learnt
 from train.compare import Judged, compare, matrix
 from train.data import Item, digest_of, find_images
 from train.measure import Leaks, told_over
-from train.scores import ScoredSet, read_manifest, read_scores, shown_platform
+from train.scores import MEAN, ScoredSet, read_manifest, read_scores, shown_platform
 from train.simulated import is_simulated
 from train.slices import ImageFacts
 
@@ -401,7 +401,8 @@ def _named(paths: Sequence[Path], read: Callable[[Path], Any]) -> dict[str, Any]
         names = ["/".join(path.absolute().parts[-depth:]) for path in paths]
         if len(set(names)) == len(paths):
             return {name: read(path) for name, path in zip(names, paths, strict=True)}
-    twice = next(path for path in paths if list(paths).count(path) > 1)
+    places = [path.absolute() for path in paths]
+    twice = next(path for path in paths if places.count(path.absolute()) > 1)
     raise InputError(f"{twice} is named twice; expected different runs; name each once")
 
 
@@ -551,19 +552,24 @@ def _undecided_notes(found: Mapping[str, Any] | None) -> list[str]:
 
 def _mean_notes(mean: Mapping[str, Any], total: int) -> list[str]:
     """Platforms that a mean is not over, and those that it has no interval for."""
-    few = [key for key in SHOWN if mean["n_platforms"][key] < total]
-    told = []
-    if few:
-        told.append(
-            f"mean {' and '.join(map(str.upper, few))}: over {mean['n_platforms'][few[0]]} of {total} "
-            "platforms, as the others have images of one class alone"
-        )
+    told = _few_notes(mean["n_platforms"], total)
     if mean["no_interval"]:
         told.append(
             f"no interval of the mean, as {', '.join(mean['no_interval'])} has none: the images of a "
             "class there are one group"
         )
     return told
+
+
+def _few_notes(over: Mapping[str, Any], total: int) -> list[str]:
+    """The metrics whose mean is not over all platforms; `over` is how many each is over."""
+    few = [key for key in SHOWN if over[key] < total]
+    if not few:
+        return []
+    return [
+        f"mean {' and '.join(map(str.upper, few))}: over {over[few[0]]} of {total} platforms, as the "
+        "others have images of one class alone"
+    ]
 
 
 def _gap_note(words: str, part: Mapping[str, Any] | None, total: int) -> list[str]:
@@ -649,8 +655,9 @@ def _band_lines(band: Mapping[str, Any] | None) -> list[str]:
 
 
 def compare_lines(result: Mapping[str, Any]) -> list[str]:
-    """A table per pair."""
-    dropped = result["images"]["dropped"]
+    """A table per pair, and what its numbers are over."""
+    images, groups = result["images"], result["groups"]
+    dropped = images["dropped"]
     lines = []
     if dropped:
         lines.append(
@@ -658,18 +665,35 @@ def compare_lines(result: Mapping[str, Any]) -> list[str]:
             f"{dropped[0]}"
         )
     for pair in result["comparisons"]:
-        rows = [
-            [part, *(_signed(found[key]) if found[key] else "-" for key in SHOWN)]
-            for part, found in pair["parts"].items()
-        ]
-        told = pair["mcnemar"]
-        lines += [
-            f"{pair['b']} less {pair['a']} on {result['images']['n']} images:",
-            *table(rows, ["platform", "ACC", "AP", "AUC"]),
-            f"McNemar: {told['only_a']} only {pair['a']} gets right, {told['only_b']} only "
-            f"{pair['b']}; p = {told['p']:.3g}",
-        ]
-    return lines
+        lines += _pair_lines(pair, images)
+    return [
+        *lines,
+        f"intervals: 95 %, {groups['n']} groups of {images['n']} images ({groups['source']})",
+    ]
+
+
+def _pair_lines(pair: Mapping[str, Any], images: Mapping[str, Any]) -> list[str]:
+    """Each metric of both detectors and their difference, by platform; then McNemar's test."""
+    told, platforms = pair["mcnemar"], images["platforms"]
+    rows = [
+        [part, str(platforms[part]["n"]) if part in platforms else "", key.upper(), *_compared(one)]
+        for part, found in pair["parts"].items()
+        for key, one in found.items()
+    ]
+    mean = pair["parts"][MEAN]
+    over = {key: one["n_platforms"] if one else 0 for key, one in mean.items()}
+    return [
+        f"{pair['b']} less {pair['a']} on {images['n']} images:",
+        *table(rows, ["platform", "n", "metric", pair["a"], pair["b"], "difference"]),
+        *_few_notes(over, len(platforms)),
+        f"McNemar: {told['only_a']} only {pair['a']} gets right, {told['only_b']} only "
+        f"{pair['b']}; p = {told['p']:.3g}",
+    ]
+
+
+def _compared(one: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    """A metric of the first, of the second, and the difference with its interval."""
+    return (number(one["a"]), number(one["b"]), _signed(one)) if one else ("-", "-", "-")
 
 
 def matrix_lines(result: Mapping[str, Any]) -> list[str]:

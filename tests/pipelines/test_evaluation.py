@@ -696,6 +696,10 @@ def test_runs_are_compared_and_other_images_refused(wildrf, run, folder, tmp_pat
     assert set(found["parts"]) == {"reddit", "x", "mean"}
     assert found["parts"]["mean"]["acc"]["b"] == 1.0
     assert found["mcnemar"]["only_a"] == 0
+    told = wildrf("compare", run, tmp_path / "best.parquet").err
+    ap = found["parts"]["x"]["ap"]
+    assert re.search(rf"^x +14 +AP +{ap['a']:.3f} +1\.000 +\+0\.", told, re.MULTILINE)
+    assert "intervals: 95 %, 62 groups of 62 images (one image, one group)" in told
     assert refused.code == 2
     assert "about different images" in refused.err
 
@@ -720,6 +724,46 @@ def test_scores_of_another_detector_take_a_file_and_a_folder(wildrf, run, folder
     assert misused.code == alone.code == 2
     assert "expected DIR alone beside --scores FILE" in misused.err
     assert "expected CKPT and DIR" in alone.err
+
+
+@pytest.mark.parametrize("verb", ["compare", "matrix"])
+def test_a_run_that_is_named_in_two_ways_is_named_twice(wildrf, run, monkeypatch, verb):
+    monkeypatch.chdir(run.parent)
+
+    answer = wildrf(verb, run.name, run)
+
+    assert answer.code == 2
+    assert f"{run.name} is named twice; expected different runs" in answer.err
+
+
+def test_a_comparison_says_over_how_many_platforms_each_mean_is():
+    from train.compare import compare
+    from train.scores import ONE_EACH, ScoredSet
+
+    labels = np.array([0, 1] * 30 + [1] * 20)
+    names = tuple(f"{k:02d}" for k in range(80))
+    platforms = ("both",) * 60 + ("fakes",) * 20
+    one, other = (
+        ScoredSet(
+            names, names, platforms, labels, np.random.default_rng(k).normal(labels),
+            (None,) * 80, ONE_EACH, {},
+        )
+        for k in range(2)
+    )  # fmt: skip
+
+    found = compare({"a": one, "b": other}, draws=50)
+    told = evaluation.compare_lines(found)
+
+    assert found["images"]["platforms"] == {
+        "both": {"n": 60, "n_real": 30, "n_fake": 30},
+        "fakes": {"n": 20, "n_real": 0, "n_fake": 20},
+    }
+    mean = found["comparisons"][0]["parts"]["mean"]
+    assert {key: mean[key]["n_platforms"] for key in mean} == {"acc": 2, "ap": 1, "auc": 1}
+    assert (
+        "mean AP and AUC: over 1 of 2 platforms, as the others have images of one class alone"
+        in told
+    )
 
 
 def test_runs_that_were_only_trained_are_not_compared_by_their_validation_scores(
