@@ -83,7 +83,7 @@ def looking_for(by: str, against: Path | None) -> Looking:
         InputError: if that way is not known.
     """
     if by not in WAYS:
-        raise InputError(f"--leaks is {by!r}; expected {', '.join(WAYS)}")
+        raise InputError(f"--leaks is {by!r}; expected {', '.join(WAYS)}; name one of them")
     return Looking(by, against)
 
 

@@ -924,7 +924,7 @@ def test_a_way_to_look_for_leaks_that_is_not_known_is_refused(wildrf, run, folde
     answer = wildrf("evaluate", run, folder, "--leaks", "some")
 
     assert answer.code == 2
-    assert "--leaks is 'some'; expected bytes, full, none" in answer.err
+    assert "--leaks is 'some'; expected bytes, full, none; name one of them" in answer.err
 
 
 def test_an_evaluation_does_not_take_the_place_of_a_training(wildrf, run, folder):
