@@ -73,6 +73,9 @@ def after_training(result: dict[str, Any], table: Path | None) -> list[str]:
 
 def _verdict(row: dict[str, Any]) -> str:
     by = f" by the calibrated threshold, logit {row['threshold']:.3f}" if row["threshold"] else ""
+    if "band" in row:
+        low, high = row["band"]
+        by = f" by the calibrated band: real below logit {low:.3f}, fake above {high:.3f}"
     return f"{row['verdict']} ({row['score']:.4f}){by}"
 
 

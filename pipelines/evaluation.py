@@ -14,16 +14,15 @@ from curate.leakage import find_leaks
 from curate.probe import examine_header
 from curate.survey import Surveyed
 from curate.work import Engine, Progress
-from pipelines.output import table
+from pipelines.output import skip_lines, table
 from schemas.errors import InputError
 from schemas.labels import Split
-from schemas.policy import Policy
 from schemas.records import Image
 from train.artifacts import Learnt, read_learnt
 from train.compare import Judged, compare, matrix
-from train.data import Item, find_images
+from train.data import Item, digest_of, find_images
 from train.measure import Leaks, told_over
-from train.scores import ScoredSet, read_manifest, read_scores, shown_platform
+from train.scores import MEAN, ScoredSet, read_manifest, read_scores, shown_platform
 from train.simulated import is_simulated
 from train.slices import ImageFacts
 
@@ -33,8 +32,13 @@ LEARNT_FROM = (Split.TRAIN, Split.VAL)
 TOP = "learnt-from/"
 """Stands before the paths of training images, which may be called like test images."""
 
+HOW = {
+    "bytes": "same bytes; a picture that was saved again is not found by that",
+    "full": "every kind of copy, group, author and post that wildrf check knows",
+}
+"""The ways to look for leaks, and what each looks for."""
 
-WAYS = ("bytes", "full", "none")
+WAYS = (*HOW, "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ def looking_for(by: str, against: Path | None) -> Looking:
         InputError: if that way is not known.
     """
     if by not in WAYS:
-        raise InputError(f"--leaks is {by!r}; expected {', '.join(WAYS)}")
+        raise InputError(f"--leaks is {by!r}; expected {', '.join(WAYS)}; name one of them")
     return Looking(by, against)
 
 
@@ -128,13 +132,16 @@ def leaks_of(
         learnt, words = _training_data(root, checkpoint, looking, scored)
         if not learnt or words is None:
             return words
-        if looking.by == "full":
-            return _full(scored, root, learnt, words, engine, progress)
-        return Leaks(
-            same_bytes(scored, root, [p / item.path for p, items in learnt for item in items]),
-            "same bytes; a picture that was saved again is not found by that",
-            words,
+        full = looking.by == "full"
+        found, unseen = (
+            every_kind(scored, root, learnt, engine, progress)
+            if full
+            else same_bytes(scored, root, [p / item.path for p, items in learnt for item in items])
         )
+        if unseen:
+            total = sum(len(items) for _, items in learnt)
+            words += f", but for {unseen} of {total} files, which cannot be looked at"
+        return Leaks(found, HOW[looking.by], words)
 
     return find
 
@@ -203,46 +210,56 @@ def _data_beside(root: Path, scored: ScoredSet) -> list[Item]:
     return [item for item in items if item.split in LEARNT_FROM and item.path not in judged]
 
 
-def same_bytes(scored: ScoredSet, root: Path, files: Sequence[Path]) -> dict[str, str]:
-    """Scored images whose very bytes are those of one of `files`.
+def same_bytes(scored: ScoredSet, root: Path, files: Sequence[Path]) -> tuple[dict[str, str], int]:
+    """Scored images whose very bytes are those of one of `files`, and how many of these cannot be read.
 
     Only files as long as a scored one are read, so that it takes no time where there is no leak.
     """
     lengths = {(root / path).stat().st_size for path in scored.paths}
-    alike = [file for file in files if file.stat().st_size in lengths]
-    learnt = {hashlib.sha256(file.read_bytes()).hexdigest() for file in alike}
-    return {
+    sizes = [_size_of(file) for file in files]
+    alike = [file for file, size in zip(files, sizes, strict=True) if size in lengths]
+    learnt = [digest_of(file) for file in alike]
+    known = set(learnt)
+    found = {
         path: "same-bytes"
         for path, digest in zip(scored.paths, scored.digests, strict=True)
-        if digest in learnt
+        if digest in known
     }
+    return found, sizes.count(None) + learnt.count(None)
 
 
-def _full(
-    scored: ScoredSet,
-    root: Path,
-    learnt: Sequence[tuple[Path, Sequence[Item]]],
-    words: str,
-    engine: Engine,
-    progress: Progress,
-) -> Leaks:
-    """Every kind of leak that `wildrf check` knows, between what was learnt from and the scored."""
-    from pipelines.judge import survey_folder
+def _size_of(file: Path) -> int | None:
+    """Bytes of `file`; None where there is none, as behind a dangling link, which training skips too."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return None
 
-    surveyed = survey_folder(root, engine, progress).items
-    tested = set(scored.paths)
-    rows = [_as(row, Split.TEST, "") for row in surveyed if row.path in tested]
-    for n, (place, items) in enumerate(learnt):
-        own = place.resolve() == root.resolve()
-        others = surveyed if own else survey_folder(place, engine, progress).items
-        known = {item.path for item in items}
-        rows += [_as(row, Split.TRAIN, f"{TOP}{n}/") for row in others if row.path in known]
+
+def every_kind(
+    scored: ScoredSet, root: Path, learnt: Learning, engine: Engine, progress: Progress
+) -> tuple[dict[str, str], int]:
+    """Scored images that leak in any way that `wildrf check` knows, by the kind of the first leak.
+
+    Beside them how many images that were learnt from cannot be examined.
+    """
+    from pipelines.judge import read_all, survey_images
+
+    tested = survey_images(root, scored.paths, engine, progress)
+    others = [
+        survey_images(place, [item.path for item in items], engine, progress)
+        for place, items in learnt
+    ]
+    rows = [_as(row, Split.TEST, "") for row in tested.items]
+    for n, one in enumerate(others):
+        rows += [_as(row, Split.TRAIN, f"{TOP}{n}/") for row in one.items]
+    bits = tested.policy.dedupe.distance_bits
     found: dict[str, str] = {}
-    for leak in find_leaks(rows, distance_bits=Policy(name="folder").dedupe.distance_bits):
+    for leak in find_leaks(rows, distance_bits=bits, read=read_all([tested, *others])):
         sides = sorted((leak.a, leak.b), key=lambda path: path.startswith(TOP))
         if sides[1].startswith(TOP) and not sides[0].startswith(TOP):
             found.setdefault(sides[0], leak.kind)
-    return Leaks(found, "every kind of copy, group, author and post that wildrf check knows", words)
+    return found, sum(row.image.error is not None for one in others for row in one.items)
 
 
 def _as(row: Surveyed, split: Split, top: str) -> Surveyed:
@@ -384,7 +401,8 @@ def _named(paths: Sequence[Path], read: Callable[[Path], Any]) -> dict[str, Any]
         names = ["/".join(path.absolute().parts[-depth:]) for path in paths]
         if len(set(names)) == len(paths):
             return {name: read(path) for name, path in zip(names, paths, strict=True)}
-    twice = next(path for path in paths if list(paths).count(path) > 1)
+    places = [path.absolute() for path in paths]
+    twice = next(path for path in paths if places.count(path.absolute()) > 1)
     raise InputError(f"{twice} is named twice; expected different runs; name each once")
 
 
@@ -484,7 +502,7 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
         *_leak_note(result["leaks"], result["leaks_note"], total),
         *_calibration_notes(result),
         *_undecided_notes(result["undecided"]),
-        *([f"skipped {len(result['skipped'])} files"] if result["skipped"] else []),
+        *skip_lines(result["skipped"], "metrics.json" if result.get("report") else "--json"),
         *([f"report: {result['report']}"] if result.get("report") else []),
     ]
 
@@ -505,13 +523,21 @@ def _calibration_notes(result: Mapping[str, Any]) -> list[str]:
     seen, n = result["calibrated_on"], result["data"]["n"]
     return [
         *([f"calibration: made on {seen} of these {n} images too, which flatters"] if seen else []),
-        *(
-            f"{row['platform']}: {number(row['fpr'])} of {row['n_real']} reals are above the threshold "
-            f"that promised {row['rate']:g}: they are unlike those of the calibration"
-            for row in result["promises"]
-            if not row["kept"]
-        ),
+        *(_exceeded(row) for row in result["promises"] if row["above"]),
     ]
+
+
+def _exceeded(row: Mapping[str, Any]) -> str:
+    """A platform whose reals lie above a threshold more often than it promised on average."""
+    why = (
+        f"within what this calibration set allows, {row['bound']:.3g} with 95 % confidence"
+        if row["kept"]
+        else "they are unlike those of the calibration"
+    )
+    return (
+        f"{row['platform']}: {row['fpr']:.3g} of {row['n_real']} reals are above the threshold that "
+        f"promised {row['rate']:g}: {why}"
+    )
 
 
 def _undecided_notes(found: Mapping[str, Any] | None) -> list[str]:
@@ -526,19 +552,24 @@ def _undecided_notes(found: Mapping[str, Any] | None) -> list[str]:
 
 def _mean_notes(mean: Mapping[str, Any], total: int) -> list[str]:
     """Platforms that a mean is not over, and those that it has no interval for."""
-    few = [key for key in SHOWN if mean["n_platforms"][key] < total]
-    told = []
-    if few:
-        told.append(
-            f"mean {' and '.join(map(str.upper, few))}: over {mean['n_platforms'][few[0]]} of {total} "
-            "platforms, as the others have images of one class alone"
-        )
+    told = _few_notes(mean["n_platforms"], total)
     if mean["no_interval"]:
         told.append(
             f"no interval of the mean, as {', '.join(mean['no_interval'])} has none: the images of a "
             "class there are one group"
         )
     return told
+
+
+def _few_notes(over: Mapping[str, Any], total: int) -> list[str]:
+    """The metrics whose mean is not over all platforms; `over` is how many each is over."""
+    few = [key for key in SHOWN if over[key] < total]
+    if not few:
+        return []
+    return [
+        f"mean {' and '.join(map(str.upper, few))}: over {over[few[0]]} of {total} platforms, as the "
+        "others have images of one class alone"
+    ]
 
 
 def _gap_note(words: str, part: Mapping[str, Any] | None, total: int) -> list[str]:
@@ -610,7 +641,7 @@ def _promise(row: Mapping[str, Any]) -> str:
         counted += f" in {row['n_groups']} groups, which the bound counts"
     return (
         f"{words}: threshold (logit) {row['threshold']:.3f} ({counted}; with 95 % confidence at most "
-        f"{row['rate_bound']:.3f} for this very set)"
+        f"{row['rate_bound']:.3g} for this very set)"
     )
 
 
@@ -624,8 +655,9 @@ def _band_lines(band: Mapping[str, Any] | None) -> list[str]:
 
 
 def compare_lines(result: Mapping[str, Any]) -> list[str]:
-    """A table per pair."""
-    dropped = result["images"]["dropped"]
+    """A table per pair, and what its numbers are over."""
+    images, groups = result["images"], result["groups"]
+    dropped = images["dropped"]
     lines = []
     if dropped:
         lines.append(
@@ -633,18 +665,35 @@ def compare_lines(result: Mapping[str, Any]) -> list[str]:
             f"{dropped[0]}"
         )
     for pair in result["comparisons"]:
-        rows = [
-            [part, *(_signed(found[key]) if found[key] else "-" for key in SHOWN)]
-            for part, found in pair["parts"].items()
-        ]
-        told = pair["mcnemar"]
-        lines += [
-            f"{pair['b']} less {pair['a']} on {result['images']['n']} images:",
-            *table(rows, ["platform", "ACC", "AP", "AUC"]),
-            f"McNemar: {told['only_a']} only {pair['a']} gets right, {told['only_b']} only "
-            f"{pair['b']}; p = {told['p']:.3g}",
-        ]
-    return lines
+        lines += _pair_lines(pair, images)
+    return [
+        *lines,
+        f"intervals: 95 %, {groups['n']} groups of {images['n']} images ({groups['source']})",
+    ]
+
+
+def _pair_lines(pair: Mapping[str, Any], images: Mapping[str, Any]) -> list[str]:
+    """Each metric of both detectors and their difference, by platform; then McNemar's test."""
+    told, platforms = pair["mcnemar"], images["platforms"]
+    rows = [
+        [part, str(platforms[part]["n"]) if part in platforms else "", key.upper(), *_compared(one)]
+        for part, found in pair["parts"].items()
+        for key, one in found.items()
+    ]
+    mean = pair["parts"][MEAN]
+    over = {key: one["n_platforms"] if one else 0 for key, one in mean.items()}
+    return [
+        f"{pair['b']} less {pair['a']} on {images['n']} images:",
+        *table(rows, ["platform", "n", "metric", pair["a"], pair["b"], "difference"]),
+        *_few_notes(over, len(platforms)),
+        f"McNemar: {told['only_a']} only {pair['a']} gets right, {told['only_b']} only "
+        f"{pair['b']}; p = {told['p']:.3g}",
+    ]
+
+
+def _compared(one: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    """A metric of the first, of the second, and the difference with its interval."""
+    return (number(one["a"]), number(one["b"]), _signed(one)) if one else ("-", "-", "-")
 
 
 def matrix_lines(result: Mapping[str, Any]) -> list[str]:

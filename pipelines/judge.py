@@ -1,6 +1,7 @@
 """The verbs that judge a set: check for leaks, audit for shortcuts. On a folder, or on a release."""
 
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ from curate.candidates import Reader
 from curate.leakage import Leak, find_leaks, summarise
 from curate.stages.checking import survey_release
 from curate.stages.grouping import catalog_thumbnails
-from curate.survey import Surveyed, find_files, iter_survey, laid_down
+from curate.survey import Files, Surveyed, find_files, iter_survey, laid_down
 from curate.work import Engine, Progress, counted
 from curate.workspace import Workspace
 from pipelines.examine import MAX_PIXELS
 from pipelines.output import table
 from schemas.errors import InputError
 from schemas.policy import Policy
+from schemas.records import Thumbnail
 from train.simulated import is_simulated
 
 SHOWN = 20
@@ -42,12 +44,37 @@ class Survey:
 
 def survey_folder(root: Path, engine: Engine, progress: Progress) -> Survey:
     """Every image under `root`, examined; a folder is judged by the default policy."""
-    files = find_files(root)
+    return _survey(root, find_files(root), engine, progress)
+
+
+def survey_images(root: Path, paths: Sequence[str], engine: Engine, progress: Progress) -> Survey:
+    """The images at `paths` under `root`, examined; also those that a link to a folder leads to."""
+    return _survey(root, Files(tuple(paths), {}), engine, progress)
+
+
+def _survey(root: Path, files: Files, engine: Engine, progress: Progress) -> Survey:
     progress.start(f"examine {root.name}", len(files.images))
     examined = iter_survey(root, files, engine, max_pixels=MAX_PIXELS)
     found, spool = laid_down(counted(examined, progress))
     ignored = dict(files.others)
     return Survey(found, Policy(name="folder"), root, ignored, is_simulated(root), spool.read)
+
+
+def read_all(surveys: Sequence[Survey]) -> Reader:
+    """A reader of the thumbnails of several surveys; an image that is in two is read from one."""
+    held_by = {
+        row.image.digest: n
+        for n, one in enumerate(surveys)
+        for row in one.items
+        if row.image.error is None
+    }
+
+    def read(digests: Sequence[str]) -> Iterator[Thumbnail]:
+        for n, one in enumerate(surveys):
+            if one.read is not None:
+                yield from one.read([digest for digest in digests if held_by[digest] == n])
+
+    return read
 
 
 def survey_catalog(workspace: Workspace, name: str) -> Survey:

@@ -6,6 +6,7 @@ accuracy there is also McNemar's exact test, which looks only at images that one
 (McNemar 1947; it takes images as independent, the interval does not).
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,8 +29,9 @@ COMPARED = ("acc", "ap", "auc")
 def compare(runs: Mapping[str, ScoredSet], *, draws: int = DRAWS, seed: int = 0) -> dict[str, Any]:
     """Each run against the first: {images, groups, runs, comparisons, bootstrap}.
 
-    A comparison has a (the first), b, mcnemar {only_a, only_b, p}, and parts: per platform and for
-    their mean, each metric of `COMPARED` as {a, b, difference, ci}; difference is b less a.
+    `images` has platforms {p: {n, n_real, n_fake}}. A comparison has a (the first), b, mcnemar {only_a,
+    only_b, p}, and parts: per platform and for their mean, each metric of `COMPARED` as {a, b, difference,
+    ci, n_platforms}; difference is b less a, over so many platforms, which are those that have the metric.
 
     Raises:
         InputError: if there are fewer than two runs, or they are about other images.
@@ -47,7 +49,12 @@ def compare(runs: Mapping[str, ScoredSet], *, draws: int = DRAWS, seed: int = 0)
     clusters = _clusters(grouped)
     drawn = bootstrap(_subsets(sets), clusters, draws=draws, seed=seed)
     return {
-        "images": {"n": len(first), "digest": first.digest, "dropped": dropped},
+        "images": {
+            "n": len(first),
+            "digest": first.digest,
+            "dropped": dropped,
+            "platforms": _counts(first),
+        },
         "groups": {"source": grouped.grouping, "n": clusters.count},
         "runs": [{"name": name, **_of(sets[name])} for name in names],
         "comparisons": [
@@ -102,6 +109,18 @@ def require_same_images(name: str, one: ScoredSet, other_name: str, other: Score
 def _clusters(scored: ScoredSet) -> Clusters:
     cells = list(zip(scored.platforms, scored.labels.tolist(), strict=True))
     return make_clusters(scored.groups, cells)
+
+
+def _counts(scored: ScoredSet) -> dict[str, dict[str, int]]:
+    """How many images of each class each platform has."""
+    fakes = {
+        name: int(scored.labels[rows].sum()) for name, rows in rows_by(scored.platforms).items()
+    }
+    sizes = Counter(scored.platforms)
+    return {
+        name: {"n": sizes[name], "n_real": sizes[name] - n_fake, "n_fake": n_fake}
+        for name, n_fake in fakes.items()
+    }
 
 
 def _key(name: str, platform: str) -> str:
@@ -185,6 +204,7 @@ def _difference(
         "b": float(np.mean(other)),
         "difference": float(np.mean(apart)),
         "ci": list(ends) if ends else None,
+        "n_platforms": len(having),
     }
 
 

@@ -31,7 +31,7 @@ from train.calibration import (
 )
 from train.checkpoint import LoadedDetector, load_detector
 from train.config import Compute, choose_compute, code_versions
-from train.data import EVAL_BATCH, Item, Skipped, decode, find_images
+from train.data import EVAL_BATCH, Item, Skipped, as_text, decode, find_images
 from train.intervals.draws import DRAWS
 from train.measure import Asked, Leaks, measure
 from train.metrics import Floats
@@ -71,7 +71,8 @@ class Known:
 class Evaluated:
     """Scored test images, those that could not be scored, and what scored them.
 
-    `judged` says which images of the set these are; `seen` how many of them set the threshold.
+    `judged` says which images of the set these are; `seen` how many of them set the threshold. Those
+    `not_rescored` have a score, and none in the common format.
     """
 
     scored: ScoredSet
@@ -82,6 +83,7 @@ class Evaluated:
     simulated: bool
     judged: dict[str, Any] = field(default_factory=dict)
     seen: int | None = None
+    not_rescored: tuple[Skipped, ...] = ()
 
 
 def evaluate(
@@ -171,9 +173,9 @@ def _rescored(
 
 
 def _without_format(found: Evaluated, odd: Mapping[int, str]) -> Evaluated:
-    """With the images that have no common format told as skipped, by position and reason."""
-    rows = (Skipped(found.scored.paths[k], f"not re-encoded: {why}") for k, why in odd.items())
-    return replace(found, skipped=(*found.skipped, *rows))
+    """With the images that have no common format, told by position and reason."""
+    rows = tuple(Skipped(found.scored.paths[k], why) for k, why in odd.items())
+    return replace(found, not_rescored=rows)
 
 
 def evaluate_scores(
@@ -270,6 +272,7 @@ def _measured(
         leaks=leaks if isinstance(leaks, Leaks) else None,
         rescored=again,
         rescored_as=how,
+        not_rescored=skipped_rows(found.not_rescored),
         draws=parameters["draws"],
         seed=parameters["seed"],
     )
@@ -293,7 +296,7 @@ def count_skipped(skipped: Iterable[Skipped]) -> dict[str, dict[str, int]]:
     """How many images of each platform and class could not be scored: {platform: {real, fake}}."""
     found: dict[str, dict[str, int]] = {}
     for row in skipped:
-        at = place(PurePosixPath(row.path))
+        at = place(PurePosixPath(as_text(row.path)))
         if at is not None:
             counts = found.setdefault(shown_platform(at.platform), {"real": 0, "fake": 0})
             counts[at.label.name.lower()] += 1

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train import metrics
-from train.calibration import Band, Calibration
+from train.calibration import Band, Calibration, Conformal
 from train.intervals.draws import DRAWS
 from train.intervals.groups import CONFIDENCE, Clusters, make_clusters
 from train.metrics import Floats
@@ -42,7 +42,8 @@ class Asked:
     """What is known beside the scores, and how to draw.
 
     `facts` are in the order of the images; `rescored` holds logits (N,) of the same images in one common
-    format, NaN for one that has none, and `rescored_as` says which.
+    format, NaN for one that has none, `rescored_as` says which format, and `not_rescored` has {path, reason}
+    of those that have none.
     """
 
     calibration: Calibration | None = None
@@ -50,6 +51,7 @@ class Asked:
     leaks: Leaks | None = None
     rescored: Floats | None = None
     rescored_as: str = ""
+    not_rescored: Sequence[Mapping[str, str]] = ()
     draws: int = DRAWS
     seed: int = 0
 
@@ -61,8 +63,8 @@ def measure(scored: ScoredSet, asked: Asked) -> dict[str, Any]:
     undecided, slices [row], matched, rescored, leaks, bootstrap. A report has n, n_real, n_fake,
     n_groups, every metric of `train.metrics.NAMES` (true positive rates under tpr_at_fpr), and ci with
     the ends of each. The mean has n_platforms, over how many platforms each metric is, and no_interval, the
-    platforms that take its intervals away; matched, and leaks without, name the platforms left_out of
-    theirs. A part that nothing is known for is None.
+    platforms that take its intervals away; matched, rescored, and leaks without, name the platforms left_out
+    of theirs, and rescored the images {path, reason} not_rescored. A part that nothing is known for is None.
     """
     applied = asked.calibration.applied if asked.calibration else None
     plan = Plan(scored, _clusters(scored), applied)
@@ -88,7 +90,7 @@ def measure(scored: ScoredSet, asked: Asked) -> dict[str, Any]:
         "undecided": _undecided(plan, band, platforms) if band is not None else None,
         "slices": [_slice(plan, *row) for row in slices],
         "matched": _matched(plan, platforms, matched) if matched is not None else None,
-        "rescored": _rescored(plan, asked.rescored_as, rescored)
+        "rescored": _rescored(plan, asked, platforms, rescored)
         if asked.rescored is not None
         else None,
         "leaks": _leaks(plan, asked.leaks, platforms, unleaked) if asked.leaks else None,
@@ -125,8 +127,8 @@ def _describe_groups(scored: ScoredSet, clusters: Clusters) -> dict[str, Any]:
 
 def _plan_promises(
     plan: Plan, calibration: Calibration | None, platforms: Mapping[str, NDArray[np.intp]]
-) -> list[tuple[float, float, str]]:
-    """Rate, threshold and platform of every promise of the calibration that can be looked at here."""
+) -> list[tuple[Conformal, str]]:
+    """The promises of the calibration that can be looked at here, each with a platform."""
     found = []
     for row in calibration.conformal if calibration else ():
         for name, rows in platforms.items():
@@ -134,27 +136,31 @@ def _plan_promises(
             if row.threshold is not None and len(reals) >= LEAST:
                 at = metrics.Calibrated(1.0, row.threshold)
                 plan.add(f"promise/{row.rate:g}/{name}", reals, calibrated=at)
-                found.append((row.rate, row.threshold, name))
+                found.append((row, name))
     return found
 
 
-def _promise(plan: Plan, rate: float, threshold: float, platform: str) -> dict[str, Any]:
-    """How many reals of a platform really lie above the threshold that promised `rate`.
+def _promise(plan: Plan, promised: Conformal, platform: str) -> dict[str, Any]:
+    """How many reals of a platform really lie above the threshold that promised a rate.
 
-    `kept` is False where even the low end is above the rate: the platform's reals are not like those of
-    the calibration.
+    The rate is promised on average over calibration sets, and `bound` of this very one. So `above` says
+    that even the low end is above the rate, and `kept` is False only where it is above the bound: then
+    the platform's reals are not like those of the calibration.
     """
+    rate, bound = promised.rate, promised.rate_bound
     report = plan.report(f"promise/{rate:g}/{platform}")
     ends = report["ci"]["acc_calibrated"]
     ci = [1 - ends[1], 1 - ends[0]] if ends else None
     return {
         "rate": rate,
-        "threshold": threshold,
+        "threshold": promised.threshold,
+        "bound": bound,
         "platform": platform,
         "n_real": report["n_real"],
         "fpr": 1 - report["acc_calibrated"],
         "ci": ci,
-        "kept": ci is None or ci[0] <= rate,
+        "above": ci is not None and ci[0] > rate,
+        "kept": ci is None or bound is None or ci[0] <= bound,
     }
 
 
@@ -262,11 +268,16 @@ def _gap(plan: Plan, keys: Mapping[str, str]) -> dict[str, Any]:
 
 
 def told_over(part: Mapping[str, Any], total: int) -> str:
-    """Over how many of `total` platforms the mean AP of a part is, and which are left out; or nothing."""
-    if part["mean"] is None or part["mean"]["n_platforms"]["ap"] == total:
-        return ""
-    n, names = part["mean"]["n_platforms"]["ap"], part.get("left_out")
-    return f", over {n} of {total} platforms" + (f", without {', '.join(names)}" if names else "")
+    """Over how many of `total` platforms the mean AP of a part is, and what is left out; or nothing."""
+    told = ""
+    if part["mean"] is not None and (n := part["mean"]["n_platforms"]["ap"]) != total:
+        names = part.get("left_out")
+        told = f", over {n} of {total} platforms"
+        told += f", without {', '.join(names)}" if names else ""
+    if skipped := part.get("not_rescored"):
+        images, first = f"{len(skipped)} image{'s' if len(skipped) > 1 else ''}", skipped[0]
+        told += f", without {images}, such as {first['path']}: {first['reason']}"
+    return told
 
 
 def _plan_rescored(
@@ -287,12 +298,16 @@ def _plan_rescored(
     return pairs
 
 
-def _rescored(plan: Plan, how: str, pairs: Mapping[str, str]) -> dict[str, Any]:
+def _rescored(
+    plan: Plan, asked: Asked, platforms: Mapping[str, NDArray[np.intp]], pairs: Mapping[str, str]
+) -> dict[str, Any]:
     keys = {name: f"rescored/{name}" for name in pairs}
     return {
-        "how": how,
+        "how": asked.rescored_as,
         "platforms": {name: plan.report(f"rescored/{name}") for name in pairs},
         "mean": plan.mean(keys),
+        "left_out": [name for name in platforms if name not in pairs],
+        "not_rescored": list(asked.not_rescored),
         "gap": plan.gap(list(keys.values()), list(pairs.values())),
     }
 

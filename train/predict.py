@@ -61,6 +61,8 @@ def predict(
     calibration beside it (`wildrf calibrate`), a row also has the calibrated `probability` of fake and, by
     the calibrated `threshold` of the logit, a `verdict`: real or fake, or undecided where that was asked for.
 
+    Where it was, the verdict is by the `band` of logits [low, high]: real below, fake above, else undecided.
+
     Raises:
         CheckpointError: if the checkpoint, or the calibration beside it, cannot be used.
         InputError: if the device is not there.
@@ -81,6 +83,8 @@ def _told(logit: float, calibration: Calibration | None) -> dict[str, Any]:
         told["probability"] = sigmoid(logit / calibration.temperature)
         told["verdict"] = calibration.verdict(logit)
         told["threshold"] = calibration.threshold
+        if calibration.band is not None:
+            told["band"] = [calibration.band.low, calibration.band.high]
     return told
 
 

@@ -168,17 +168,21 @@ def warnings_of(result: Mapping[str, Any]) -> list[str]:
                 "the other class with the same format, quality and size. A detector that reads the file "
                 "and not the picture would do well here."
             )
-    for words, part in (("file facts matched", matched), ("one common format", result["rescored"])):
+    for words, rest, part in (
+        ("file facts matched", HARDER, matched),
+        ("one common format", FRAGILE, result["rescored"]),
+    ):
         gap = ((part or {}).get("gap") or {}).get("auc")
         if gap and gap["ci"] and gap["ci"][1] < 0:
             told.append(
-                f"With {words} the AUC changes by {show_change(gap)}: part of it is the file."
+                f"With {words} the AUC changes by {show_change(gap)}: at most so much of it is the file. "
+                f"{rest}"
             )
     for row in result["promises"]:
         if not row["kept"]:
             told.append(
-                f"{row['platform']}: {row['fpr']:.1%} of the reals lie above the threshold that promised "
-                f"{row['rate']:.1%}; they are unlike the reals of the calibration."
+                f"{row['platform']}: {100 * row['fpr']:.3g}% of the reals lie above the threshold that "
+                f"promised {100 * row['rate']:.3g}%; they are unlike the reals of the calibration."
             )
     if leaks and leaks["n"]:
         told.append(f"{leaks['n']} test images are also in {leaks['against']}.")
@@ -192,6 +196,14 @@ def warnings_of(result: Mapping[str, Any]) -> list[str]:
             "flatter."
         )
     return told
+
+
+HARDER = "The rest may be pictures that are harder: those of the facts that both classes have."
+FRAGILE = (
+    "The rest may be fragility: re-encoding takes traces of a generator too. wildrf stress --test "
+    "counterfactuals looks into which it is."
+)
+"""What else than the file may take from the AUC, where files are made alike in either way."""
 
 
 def show(value: float | None, digits: int = 3) -> str:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from curate.workspace import create_workspace
+from pipelines import cases
 from pipelines.detect import say_epoch
 from train.calibration import calibrate, write_calibration
 from train.checkpoint import pack, to_bytes, write_atomically
@@ -171,6 +172,26 @@ def test_cases_are_exit_code_1_where_one_gets_another_verdict(
     assert json.loads(right.out)["right"] == 1
     assert wrong.code == 1
     assert f"expected {other}, found {verdict}" in wrong.err
+
+
+@pytest.mark.parametrize(
+    ("decided", "words"),
+    [
+        ({}, "found fake (0.8808)"),
+        ({"threshold": 1.5}, "found fake (0.8808) by the calibrated threshold, logit 1.500"),
+        (
+            {"threshold": 1.5, "band": [1.0, 1.8], "verdict": "fake"},
+            "found fake (0.8808) by the calibrated band: real below logit 1.000, fake above 1.800",
+        ),
+    ],
+)
+def test_a_case_says_what_decided_it(decided, words):
+    row = {"path": "a.png", "expected": "real", "note": "", "right": False, "verdict": "fake",
+           "score": 0.8808, "logit": 2.0, "threshold": 0.0, **decided}  # fmt: skip
+
+    told = cases.lines({"right": 0, "n": 1, "table": "t", "cases": [row], "changed": []})
+
+    assert told[1].endswith(words)
 
 
 def test_an_epoch_without_a_step_is_told_without_a_loss():

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pipelines import evaluation
 from pipelines.report import plots
@@ -143,6 +143,70 @@ def test_a_copy_that_was_saved_again_takes_the_full_search(run, folder, tmp_path
     assert "learnt, as named" in leaks["full"]["against"]
 
 
+def looked_at(root, learnt, by, place):
+    """The leaks of the pictures in `root` whose detector learnt from the folder `learnt`."""
+    rows = [f"{path.relative_to(root)},0.5" for path in sorted(root.rglob("*.png"))]
+    place.write_text("\n".join(["path,score", *rows]))
+    looking = evaluation.Looking(by, learnt)
+    return evaluation.evaluate_table(place, root, None, looking=looking, draws=20)["leaks"]
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    """Four pictures that were learnt from, two of each class; two others, and one learnt from, mirrored."""
+    rng = np.random.default_rng(6)
+    made = [
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize(
+            (256, 256), Image.Resampling.BICUBIC
+        )
+        for _ in range(6)
+    ]
+    for leaf in ("0_real", "1_fake"):
+        (tmp_path / "learnt/train" / leaf).mkdir(parents=True)
+        (tmp_path / "set/test/x" / leaf).mkdir(parents=True)
+    for k, scene in enumerate(made[:4]):
+        scene.save(tmp_path / "learnt/train" / ("0_real", "1_fake")[k % 2] / f"{k}.png")
+    made[4].save(tmp_path / "set/test/x/0_real/other.png")
+    made[5].save(tmp_path / "set/test/x/1_fake/other.png")
+    ImageOps.mirror(made[0]).save(tmp_path / "set/test/x/0_real/mirrored.png")
+    return tmp_path
+
+
+MIRRORED = [{"path": "test/x/0_real/mirrored.png", "kind": "mirror"}]
+
+
+def test_the_full_search_finds_a_mirrored_copy_as_check_does(scenes):
+    full = looked_at(scenes / "set", scenes / "learnt", "full", scenes / "s.csv")
+    shutil.copytree(scenes / "learnt/train", scenes / "set/train")
+    beside = looked_at(scenes / "set/test", scenes / "set", "full", scenes / "s.csv")
+
+    assert full["images"] == MIRRORED
+    assert beside["images"] == [{"path": "x/0_real/mirrored.png", "kind": "mirror"}]
+    assert full["against"] == "learnt, as named"
+
+
+@pytest.mark.parametrize("by", ["bytes", "full"])
+def test_training_images_behind_a_link_to_a_folder_are_looked_at(scenes, by):
+    shutil.copy(scenes / "learnt/train/1_fake/1.png", scenes / "set/test/x/1_fake/same.png")
+    (scenes / "linked").mkdir()
+    (scenes / "linked/train").symlink_to(scenes / "learnt/train")
+
+    found = looked_at(scenes / "set", scenes / "linked", by, scenes / "s.csv")
+
+    same = {"path": "test/x/1_fake/same.png", "kind": "same-bytes"}
+    assert found["images"] == [*(MIRRORED if by == "full" else []), same]
+
+
+@pytest.mark.parametrize("by", ["bytes", "full"])
+def test_training_files_that_cannot_be_read_are_counted_and_stop_nothing(scenes, by):
+    (scenes / "learnt/train/1_fake/away.png").symlink_to("nowhere.png")
+
+    found = looked_at(scenes / "set", scenes / "learnt", by, scenes / "s.csv")
+
+    assert found["images"] == (MIRRORED if by == "full" else [])
+    assert found["against"] == ("learnt, as named, but for 1 of 5 files, which cannot be looked at")
+
+
 def test_where_nobody_says_what_was_learnt_from_leaks_are_not_said_to_be_none(
     folder, run, tmp_path
 ):
@@ -264,6 +328,7 @@ def test_images_that_do_not_open_are_counted_by_platform_and_class_in_the_table(
     lines = evaluation.evaluate_lines(result)
 
     assert result["skipped_by"] == {"x": {"real": 0, "fake": 1}}
+    assert any(re.match(r"skipped test/x/1_fake/broken.png: does not decode", x) for x in lines)
     assert lines[0].split()[:3] == ["platform", "n", "skipped"]
     assert [line.split()[:4] for line in lines if line.startswith("x")] == [
         ["x", "14", "1", "fake"]
@@ -557,15 +622,61 @@ def test_numbers_that_the_file_may_explain_are_warned_of():
         },
         "rescored": {"gap": {"auc": {"difference": -0.2, "ci": [-0.3, -0.1]}}},
         "leaks": {"n": 2, "against": "train"},
-        "promises": [{"platform": "x", "fpr": 0.3, "rate": 0.01, "kept": False}],
+        "promises": [
+            {"platform": "x", "fpr": 0.3, "rate": 0.0004, "kept": False},
+            {"platform": "y", "fpr": 0.025, "rate": 0.01, "kept": True},
+        ],
     }
 
     told = " ".join(warnings_of(result))
 
     assert "x: only 0 of 120 images" in told
-    assert "-0.200 [-0.300, -0.100]" in told
+    assert "-0.200 [-0.300, -0.100]: at most so much of it is the file. The rest may be" in told
     assert "2 test images are also in train" in told
-    assert "30.0% of the reals lie above the threshold that promised 1.0%" in told
+    assert (
+        "x: 30% of the reals lie above the threshold that promised 0.04%; they are unlike" in told
+    )
+    assert "y: 2.5%" not in told
+
+
+def test_a_promise_within_the_bound_of_its_calibration_is_not_called_broken(run, tmp_path):
+    result = json.loads((run / "evaluation/metrics.json").read_text())
+    promise = {
+        "rate": 0.0004, "threshold": 1.0, "bound": 0.0012, "platform": "reddit", "n_real": 9000,
+        "fpr": 0.0008, "ci": [0.0005, 0.0014], "above": True, "kept": True,
+    }  # fmt: skip
+    broken = promise | {"platform": "x", "fpr": 0.25, "ci": [0.2, 0.3], "kept": False}
+    result["promises"] = [promise, broken]
+    shutil.copy(run / "evaluation/scores.parquet", tmp_path)
+
+    page = write_evaluation_page(result, tmp_path).read_text()
+    told = evaluation.evaluate_lines(result)
+
+    table = page.partition("What came of it on these images")[2]
+    within, past = (row for row in table.split("<tr>") if "0.04%" in row)
+    assert "0.08%" in within
+    assert "above the rate, within what this calibration set allows" in within
+    assert "broken" not in within
+    assert "broken: these reals are unlike those of the calibration" in past
+    assert (
+        "reddit: 0.0008 of 9000 reals are above the threshold that promised 0.0004: within what this "
+        "calibration set allows, 0.0012 with 95 % confidence" in told
+    )
+    assert any(x.endswith("0.0004: they are unlike those of the calibration") for x in told)
+    assert not any(x.startswith("reddit:") and "reals lie above" in x for x in warnings_of(result))
+
+
+def test_what_files_made_alike_cost_is_no_proof_that_the_file_is_read(run, page, tmp_path):
+    result = json.loads((run / "evaluation/metrics.json").read_text())
+    result["checkpoint"]["foreign"], result["rescored"] = True, None
+    shutil.copy(run / "evaluation/scores.parquet", tmp_path)
+
+    theirs = write_evaluation_page(result, tmp_path).read_text()
+
+    for one in (page, theirs):
+        assert "What it loses here is the most that it can owe to the file" in one
+    assert "looks into which it is" in page
+    assert "looks into which it is" not in theirs  # scores alone cannot be stressed
 
 
 def test_runs_are_compared_and_other_images_refused(wildrf, run, folder, tmp_path):
@@ -585,6 +696,10 @@ def test_runs_are_compared_and_other_images_refused(wildrf, run, folder, tmp_pat
     assert set(found["parts"]) == {"reddit", "x", "mean"}
     assert found["parts"]["mean"]["acc"]["b"] == 1.0
     assert found["mcnemar"]["only_a"] == 0
+    told = wildrf("compare", run, tmp_path / "best.parquet").err
+    ap = found["parts"]["x"]["ap"]
+    assert re.search(rf"^x +14 +AP +{ap['a']:.3f} +1\.000 +\+0\.", told, re.MULTILINE)
+    assert "intervals: 95 %, 62 groups of 62 images (one image, one group)" in told
     assert refused.code == 2
     assert "about different images" in refused.err
 
@@ -609,6 +724,46 @@ def test_scores_of_another_detector_take_a_file_and_a_folder(wildrf, run, folder
     assert misused.code == alone.code == 2
     assert "expected DIR alone beside --scores FILE" in misused.err
     assert "expected CKPT and DIR" in alone.err
+
+
+@pytest.mark.parametrize("verb", ["compare", "matrix"])
+def test_a_run_that_is_named_in_two_ways_is_named_twice(wildrf, run, monkeypatch, verb):
+    monkeypatch.chdir(run.parent)
+
+    answer = wildrf(verb, run.name, run)
+
+    assert answer.code == 2
+    assert f"{run.name} is named twice; expected different runs" in answer.err
+
+
+def test_a_comparison_says_over_how_many_platforms_each_mean_is():
+    from train.compare import compare
+    from train.scores import ONE_EACH, ScoredSet
+
+    labels = np.array([0, 1] * 30 + [1] * 20)
+    names = tuple(f"{k:02d}" for k in range(80))
+    platforms = ("both",) * 60 + ("fakes",) * 20
+    one, other = (
+        ScoredSet(
+            names, names, platforms, labels, np.random.default_rng(k).normal(labels),
+            (None,) * 80, ONE_EACH, {},
+        )
+        for k in range(2)
+    )  # fmt: skip
+
+    found = compare({"a": one, "b": other}, draws=50)
+    told = evaluation.compare_lines(found)
+
+    assert found["images"]["platforms"] == {
+        "both": {"n": 60, "n_real": 30, "n_fake": 30},
+        "fakes": {"n": 20, "n_real": 0, "n_fake": 20},
+    }
+    mean = found["comparisons"][0]["parts"]["mean"]
+    assert {key: mean[key]["n_platforms"] for key in mean} == {"acc": 2, "ap": 1, "auc": 1}
+    assert (
+        "mean AP and AUC: over 1 of 2 platforms, as the others have images of one class alone"
+        in told
+    )
 
 
 def test_runs_that_were_only_trained_are_not_compared_by_their_validation_scores(
@@ -769,7 +924,7 @@ def test_a_way_to_look_for_leaks_that_is_not_known_is_refused(wildrf, run, folde
     answer = wildrf("evaluate", run, folder, "--leaks", "some")
 
     assert answer.code == 2
-    assert "--leaks is 'some'; expected bytes, full, none" in answer.err
+    assert "--leaks is 'some'; expected bytes, full, none; name one of them" in answer.err
 
 
 def test_an_evaluation_does_not_take_the_place_of_a_training(wildrf, run, folder):

@@ -169,3 +169,24 @@ def test_a_calibrated_checkpoint_is_judged_by_the_threshold_that_predict_uses(ta
     (told,) = predict(checkpoint, [table.parent / "a.png"])
     assert [row["verdict"] for row in found["cases"][:2]] == ["real", told["verdict"]]
     assert found["cases"][0]["threshold"] == told["threshold"] == learnt.threshold == 3.0
+    assert "band" not in found["cases"][0]
+
+
+def test_where_verdicts_may_be_undecided_a_case_tells_the_band_that_decided(table, tmp_path):
+    checkpoint = run_folder(tmp_path / "runs", "one", 2.0)
+    learnt = calibrate(
+        np.concatenate([np.linspace(0, 3, 20), np.linspace(1, 4, 20)]),
+        np.repeat([0, 1], 20),
+        checkpoint=hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        preprocessing=load_detector(checkpoint).preprocessing.digest,
+        data={},
+        undecided=0.05,
+    )
+    write_calibration(calibration_path(checkpoint), learnt)
+
+    found = run_cases(checkpoint, table, checkpoint.parent)
+
+    (told,) = predict(checkpoint, [table.parent / "a.png"])
+    first = found["cases"][0]
+    assert first["verdict"] == told["verdict"] == "undecided"
+    assert first["band"] == told["band"] == [1.0, 3.0]

@@ -20,10 +20,11 @@ from train.checkpoint import load_detector, to_bytes
 from train.data import find_images
 from train.evaluate import Known, calibrate_checkpoint, choose_validation, evaluate, evaluate_scores
 from train.explain import colour, look, overlay, score_of
-from train.measure import Leaks
+from train.measure import Leaks, told_over
 from train.metrics import average_precision
 from train.predict import predict, sigmoid
 from train.reencode import CommonFormat, common_size, reencode
+from train.scores import read_scores
 from train.training import train_detector
 
 
@@ -300,14 +301,32 @@ def test_a_picture_too_long_for_the_common_format_is_told_and_left_out_of_both_s
     found = evaluate(checkpoint, root, draws=50, reencoded=True)
     without = evaluate(checkpoint, picture_set, draws=50, reencoded=True)
 
-    (skipped,) = found["skipped"]
+    (skipped,) = found["rescored"]["not_rescored"]
     assert skipped["path"] == "test/reddit/1_fake/long.png"
-    assert skipped["reason"].startswith("not re-encoded: 64 x 70400 pixels are more than the 65500")
+    assert skipped["reason"].startswith("64 x 70400 pixels are more than the 65500")
+    assert (found["skipped"], found["skipped_by"]) == ([], {})
+    assert told_over(found["rescored"], 2).startswith(
+        ", without 1 image, such as test/reddit/1_fake"
+    )
     assert found["platforms"]["reddit"]["n"] == 13
     assert found["rescored"]["platforms"]["reddit"]["n"] == 12
     for key in ("acc", "ap", "auc"):
         gap, want = (one["rescored"]["gap"][key] for one in (found, without))
         assert gap["difference"] == pytest.approx(want["difference"])
+
+
+def test_a_picture_without_a_common_format_still_stands_in_comparisons(
+    checkpoint, picture_set, tmp_path
+):
+    root = tmp_path / "set"
+    shutil.copytree(picture_set / "test", root / "test")
+    Image.new("RGB", (1, 1100), (9, 99, 9)).save(root / "test/reddit/1_fake/long.png")
+
+    evaluate(checkpoint, root, out=tmp_path / "out", draws=20, reencoded=True)
+
+    scored = read_scores(tmp_path / "out")
+    assert "test/reddit/1_fake/long.png" in scored.paths
+    assert scored.skipped == frozenset()
 
 
 def test_what_no_jpeg_can_hold_is_known_before_it_is_made():

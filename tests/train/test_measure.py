@@ -334,9 +334,27 @@ def test_a_promise_is_kept_on_images_like_those_of_the_calibration_and_seen_to_b
 
     assert (alike["platform"], alike["kept"]) == ("alike", True)
     assert alike["ci"][0] < 0.1 < alike["ci"][1]
-    assert (unlike["platform"], unlike["kept"]) == ("unlike", False)
+    assert (unlike["platform"], unlike["kept"], unlike["above"]) == ("unlike", False, True)
+    assert unlike["bound"] == calibration.conformal[0].rate_bound
     assert unlike["fpr"] > 0.4
     assert unlike["n_real"] == 200
+
+
+def test_a_promise_is_not_broken_within_what_its_calibration_set_allows():
+    labels = np.repeat([0, 1], [99, 20])
+    calibration = promised(scored(np.arange(119.0), labels), rate=0.01)
+    reals, beyond = np.zeros((2, 10_000)), (250, 400)
+    for row, n in zip(reals, beyond, strict=True):
+        row[:n] = 98.5  # above the highest real of the calibration
+    test = scored(
+        reals.ravel(), np.zeros(20_000, int), platforms=np.repeat(["a", "b"], 10_000).tolist()
+    )
+
+    within, past = measure(test, Asked(calibration=calibration, draws=50))["promises"]
+
+    assert within["bound"] == pytest.approx(1 - 0.05 ** (1 / 99))  # 95 % of Beta(1, 99): 3.0 %
+    assert (within["fpr"], within["above"], within["kept"]) == (pytest.approx(0.025), True, True)
+    assert (past["fpr"], past["above"], past["kept"]) == (pytest.approx(0.04), True, False)
 
 
 def test_what_a_band_leaves_undecided_is_told_with_an_interval_and_the_others_are_judged():

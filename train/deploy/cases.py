@@ -101,8 +101,9 @@ def run_cases(checkpoint: Path, table: Path, out: Path | None = None) -> dict[st
     Returns:
         {table, checkpoint (SHA-256), n, right, wrong, unreadable, previous (path or None),
         changed: [{path, before, now, expected}], cases: [{path, expected, note, verdict, right, score,
-        logit, threshold} or {path, expected, note, verdict: None, right: False, error}]}. The threshold is
-        that of the calibration beside the checkpoint, as in `wildrf predict`; without one it is 0.
+        logit, threshold, perhaps band} or {path, expected, note, verdict: None, right: False, error}]}. The
+        threshold is that of the calibration beside the checkpoint, as in `wildrf predict`; without one it is
+        0. Where there is a band, the verdict is by that.
 
     Raises:
         InputError: if the table or the checkpoint cannot be used.
@@ -133,6 +134,8 @@ def _judged(case: Case, row: dict[str, Any]) -> dict[str, Any]:
         return {**found, "verdict": None, "right": False, "error": row["error"]}
     verdict = row.get("verdict") or ("fake" if row["logit"] > 0 else "real")
     scores = {"logit": row["logit"], "score": row["score"], "threshold": row.get("threshold", 0.0)}
+    if "band" in row:
+        scores["band"] = row["band"]
     return {**found, **scores, "verdict": verdict, "right": verdict == case.expected}
 
 
