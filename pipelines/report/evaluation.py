@@ -366,27 +366,29 @@ def leak_context(result: Mapping[str, Any]) -> dict[str, Any]:
         return {"words": words, "rows": [], "images": [], "more": 0}
     without = leaks["without"]
     over = told_over(without, len(result["platforms"])) if without else ""
-    advice = (
-        f"Quote the numbers without them{over}."
-        if without
-        else "Nothing is left without them: no number here says how it does on new images."
-    )
+    advice = f"Quote the numbers without them{over}." if without else ALL_LEARNT
     words = (
         f"{leaks['n']} of the images are also in {leaks['against']} (looked for: {leaks['how']}). "
         f"{advice}"
     )
-    rows = []
-    if without is not None:
-        for name, report in without["platforms"].items():
-            pairs = [_pair(result["platforms"][name], report, key) for key in GAPS]
-            rows.append({"name": name, "n": report["n"], "few": False, "pairs": pairs})
     return {
         "words": words,
-        "rows": rows,
+        "rows": _rows_without(result, without) if without else [],
         "images": leaks["images"][:SHOWN],
         "more": len(leaks["images"][SHOWN:]),
     }
 
+
+def _rows_without(result: Mapping[str, Any], without: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each platform as it is and without what was learnt from."""
+    rows = []
+    for name, report in without["platforms"].items():
+        pairs = [_pair(result["platforms"][name], report, key) for key in GAPS]
+        rows.append({"name": name, "n": report["n"], "few": False, "pairs": pairs})
+    return rows
+
+
+ALL_LEARNT = "Nothing is left without them: no number here says how it does on new images."
 
 LEAKS_UNKNOWN = (
     "It is not known what the detector learnt from, so no image could be looked for there. Name that "
