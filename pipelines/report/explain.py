@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pipelines.output import printable
 from pipelines.report import page, plots
 from pipelines.report.contact_sheet import data_uri
+from pipelines.report.sections import some_of
 
 CONTEXT_PX = 33
 """Side of the surroundings of a patch that are shown, at the least."""
@@ -73,7 +74,7 @@ def words(patch: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def write_explain_page(result: dict[str, Any], out: Path) -> Path:
-    """Write index.html beside the pictures that it shows; the first of them are inlined."""
+    """Write index.html beside the pictures; some of them, spread over all, are inlined."""
     from train.explain import OWN_SIDE_PX
 
     images = [
@@ -83,7 +84,7 @@ def write_explain_page(result: dict[str, Any], out: Path) -> Path:
             "zoomed": _inline(out / "grid" / f"{row['name']}.png", lossless=True),
             "strongest": words(row["most_fake"][0]),
         }
-        for row in result["images"][:SHOWN]
+        for row in some_of(result["images"], SHOWN)
     ]
     html = page.render(
         "explain.html",

@@ -454,6 +454,32 @@ def test_what_a_stress_test_is_called_is_text(run):
     assert "<i>mean" not in shown
 
 
+def checkpoint_row(name, *, tested, patch_px):
+    same = {"value": 0.8, "low": 0.7, "high": 0.9}
+    return {
+        "name": name, "tested": tested, "patch_px": patch_px, "representation": "NPR", "n": 40,
+        "acc": same, "ap": same, "auc": same, "auc_change": same,
+    }  # fmt: skip
+
+
+def test_the_table_of_checkpoints_says_which_one_is_tested_and_what_they_see(run):
+    found = json.loads((run / "stress/stress.json").read_text())
+    rows = [
+        checkpoint_row("rival", tested=False, patch_px=5),
+        checkpoint_row("mine", tested=True, patch_px=9),
+    ]
+    told = {"title": "Side by side", "source": "", "figure": "dots", "each": "checkpoint"}
+    found["tests"] = {"patch-size": {**told, "rows": rows}}
+
+    shown = show_stress(Left(run / "stress", "", found))
+
+    assert '<th>checkpoint</th><th class="number">patch, px</th><th>representation</th>' in shown
+    assert '<td>rival</td><td class="number">5 x 5</td><td>NPR</td>' in shown
+    assert '<td>mine (tested)</td><td class="number">9 x 9</td>' in shown
+    assert "AUC against the tested" in shown
+    assert ">mine (tested)</text>" in shown
+
+
 def test_a_page_asks_nothing_of_the_network_runs_no_script_and_escapes_names(page):
     parser = Tags()
     parser.feed(page)

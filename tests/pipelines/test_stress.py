@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 from scipy.stats import ttest_1samp
 
-from pipelines.report import plots
-from pipelines.report.stress import stress_part, verdict
+from pipelines.report.stress import verdict
 from schemas.policy import TrainPolicy
 from train.stress import TESTS
 from train.stress.counterfactuals import sentences
@@ -128,32 +127,6 @@ def test_with_another_checkpoint_they_are_compared(wildrf, known, tmp_path):
     assert rows[1]["auc_change"] == {"value": 0, "low": 0, "high": 0}
 
 
-def checkpoint_row(name, *, tested, patch_px):
-    same = {"value": 0.8, "low": 0.7, "high": 0.9}
-    return {
-        "name": name, "tested": tested, "patch_px": patch_px, "representation": "NPR", "n": 40,
-        "acc": same, "ap": same, "auc": same, "auc_change": same,
-    }  # fmt: skip
-
-
-def test_the_table_of_checkpoints_says_which_one_is_tested_and_what_they_see(stressed):
-    found = json.loads((stressed[1] / "stress.json").read_text())
-    rows = [
-        checkpoint_row("rival", tested=False, patch_px=5),
-        checkpoint_row("mine", tested=True, patch_px=9),
-    ]
-    told = {"title": "Side by side", "source": "", "figure": "dots", "each": "checkpoint"}
-    found["tests"] = {"patch-size": {**told, "rows": rows}}
-
-    shown = stress_part(found)
-
-    assert '<th>checkpoint</th><th class="number">patch, px</th><th>representation</th>' in shown
-    assert '<td>rival</td><td class="number">5 x 5</td><td>NPR</td>' in shown
-    assert '<td>mine (tested)</td><td class="number">9 x 9</td>' in shown
-    assert "AUC against the tested" in shown
-    assert ">mine (tested)</text>" in shown
-
-
 def test_the_pooling_of_the_detector_is_marked_and_stands_first(stressed):
     html = (stressed[1] / "stress.html").read_text()
     pooling = html.partition('id="pooling"')[2].partition("<h2")[0]
@@ -172,17 +145,6 @@ def test_the_settings_of_platforms_are_told_where_verdicts_flip_as_well(stressed
         part = html.partition(f'id="{name}"')[2].partition("<h2")[0]
         assert part.count("(measured)") == 2
         assert part.count("(assumed)") == 3
-
-
-def test_a_small_change_does_not_fill_the_plot():
-    def lowest_of(value):
-        dots = [plots.Dot("", value - k / 1000, value - 0.01, value + 0.01) for k in range(2)]
-        drawn = plots.bands([0, 1], {"AUC": dots}, x_label="x", y_label="y")
-        ticks = re.findall(r">(\d\.\d+)</text>", drawn.partition('id="matplotlib.axis_2"')[2])
-        return min(map(float, ticks))
-
-    assert lowest_of(0.95) == 0.5
-    assert lowest_of(0.2) < 0.2
 
 
 @pytest.mark.parametrize(
@@ -339,7 +301,9 @@ def test_an_interrupted_run_leaves_no_pictures_to_the_next(wildrf, known, tmp_pa
     assert {f.name for f in (out / "maps").iterdir()} == {"0000.png", "0000.npy"}
 
 
-def test_the_page_has_the_first_pictures_and_says_how_many_more_there_are(wildrf, known, tmp_path):
+def test_the_page_has_some_pictures_spread_over_all_and_says_how_many_more_there_are(
+    wildrf, known, tmp_path
+):
     pictures = few(tmp_path / "pictures", np.random.default_rng(3), [(24, 16)] * 26)
 
     answer = wildrf(
@@ -349,31 +313,10 @@ def test_the_page_has_the_first_pictures_and_says_how_many_more_there_are(wildrf
     html = (tmp_path / "index.html").read_text()
     assert html.count('alt="map of patch logits') == 24
     assert "2 more" in html
-    assert "picture by picture, of the first 24." in html
+    assert "picture by picture, of the 24 shown above." in html
+    assert f'alt="map of patch logits over {pictures / "24.jpg"}"' in html
     assert len(json.loads(answer.out)["images"]) == 26
     assert len(list((tmp_path / "maps").glob("*.png"))) == 26
-
-
-def test_places_in_the_jpeg_block_have_n_and_interval_and_the_colours_are_those_of_the_maps(
-    wildrf, known, tmp_path
-):
-    pictures = few(tmp_path / "pictures", np.random.default_rng(7), [(40, 30)] * 6)
-    for k in range(22):
-        (pictures / f"broken-{k}.jpg").write_bytes(b"nothing")
-
-    answer = wildrf(
-        "explain", known / "run", pictures, "--out", tmp_path, "--max-images", 100, "--json"
-    )
-
-    html = (tmp_path / "index.html").read_text()
-    table = html.partition("Place in the JPEG block</h2>")[2].partition("</table>")[0]
-    apart = [row["phase"][0][0] - row["mean_of_map"] for row in json.loads(answer.out)["images"]]
-    low, high = ttest_1samp(apart, 0).confidence_interval()
-    assert f'{np.mean(apart):+.3f}<br><span class="of">{low:+.3f} to {high:+.3f}<br>' in table
-    assert table.count("n = 6<") == 16
-    assert "and 2 more; explain.json lists them all" in html
-    assert "rgb(109 141 219), white, rgb(219 109 109)" in html
-    assert "4\u2009096 pixels a side at most" in html
 
 
 def test_of_few_pictures_there_is_no_interval_and_that_is_said(wildrf, known, explained, tmp_path):
@@ -397,6 +340,28 @@ def test_a_picture_a_few_patches_wide_is_explained(wildrf, known, tmp_path):
     assert tiny["grid"] == [1, 1]
     html = (tmp_path / "index.html").read_text()
     assert html[html.index("Place in the JPEG block") :].count('<td class="number">-</td>') == 8
+
+
+def test_places_in_the_jpeg_block_have_n_and_interval_and_the_colours_are_those_of_the_maps(
+    wildrf, known, tmp_path
+):
+    pictures = few(tmp_path / "pictures", np.random.default_rng(7), [(40, 30)] * 6)
+    for k in range(22):
+        (pictures / f"broken-{k}.jpg").write_bytes(b"nothing")
+
+    answer = wildrf(
+        "explain", known / "run", pictures, "--out", tmp_path, "--max-images", 100, "--json"
+    )
+
+    html = (tmp_path / "index.html").read_text()
+    table = html.partition("Place in the JPEG block</h2>")[2].partition("</table>")[0]
+    apart = [row["phase"][0][0] - row["mean_of_map"] for row in json.loads(answer.out)["images"]]
+    low, high = ttest_1samp(apart, 0).confidence_interval()
+    assert f'{np.mean(apart):+.3f}<br><span class="of">{low:+.3f} to {high:+.3f}<br>' in table
+    assert table.count("n = 6<") == 16
+    assert "and 2 more; explain.json lists them all" in html
+    assert "rgb(109 141 219), white, rgb(219 109 109)" in html
+    assert "4\u2009096 pixels a side at most" in html
 
 
 def test_pictures_without_a_correlation_have_no_plot_of_it(wildrf, known, tmp_path):
