@@ -667,7 +667,7 @@ def test_of_scores_from_outside_nothing_is_advised_that_they_cannot_do(
 ):
     file = foreign_scores(run, tmp_path / "theirs.parquet")
 
-    wildrf("evaluate", "--scores", file, folder, "--out", tmp_path / "out", "--draws", 50)
+    wildrf("evaluate", "--scores", file, folder, "--out", tmp_path / "out", "--draws", 100)
 
     told = (tmp_path / "out/report.html").read_text()
     asked = told.partition("What this cannot tell")[2]

@@ -74,7 +74,7 @@ def test_what_does_not_open_is_counted_with_the_rest_of_its_platform(wildrf, roo
     shutil.copytree(root / "set/test", tmp_path / "test")
     (tmp_path / "test" / PLATFORM / "1_fake/broken.jpg").write_bytes(b"broken")
 
-    answer = wildrf("evaluate", run, tmp_path, "--draws", 50, "--device", "cpu", "--json")
+    answer = wildrf("evaluate", run, tmp_path, "--draws", 100, "--device", "cpu", "--json")
 
     found = json.loads(answer.out)
     assert found["skipped_by"] == {PLATFORM_SHOWN: {"real": 0, "fake": 1}}
