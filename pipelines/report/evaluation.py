@@ -72,7 +72,8 @@ def write_evaluation_page(result: Mapping[str, Any], out: Path, *, run: Path | N
         "evaluation.html",
         title=f"Evaluation of {heading}",
         heading=heading,
-        subject=_subject(result),
+        detector=_detector(result["checkpoint"]),
+        judged=PurePath(result["data"].get("root", "")).name,
         simulated=result.get("simulated", False),
         result=result,
         training=_training(result, run),
@@ -91,12 +92,10 @@ def _heading(result: Mapping[str, Any], run: Path | None) -> str:
     return name_of(run / path.name if run is not None else path)
 
 
-def _subject(result: Mapping[str, Any]) -> str:
-    """The detector, how far it was trained, and the set it was judged on, by name."""
-    told, root = result["checkpoint"], result["data"].get("root")
-    trained = [f"{key} {told[key]}" for key in ("epoch", "seed") if key in told]
-    judged = f", judged on {PurePath(root).name}" if root else ""
-    return f"{', '.join([told['detector'], *trained])}{judged}:"
+def _detector(checkpoint: Mapping[str, Any]) -> str:
+    """The detector, and how far it was trained."""
+    trained = [f"{key} {checkpoint[key]}" for key in ("epoch", "seed") if key in checkpoint]
+    return ", ".join([checkpoint["detector"], *trained])
 
 
 def _told(result: Mapping[str, Any]) -> dict[str, Any]:
