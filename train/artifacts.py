@@ -73,6 +73,13 @@ def read_learnt(checkpoint: Path) -> Learnt:
     return Learnt(tuple(roots), (TEACHER,) if record.get("teacher") and not taught else ())
 
 
+def name_of(checkpoint: Path) -> str:
+    """What a checkpoint is called in tables and on pages: its run folder, or its file."""
+    if checkpoint.name == "checkpoint.pt":
+        return checkpoint.absolute().parent.name
+    return checkpoint.stem
+
+
 def open_run_folder(out: Path) -> None:
     """Make the folder of a run.
 

@@ -140,7 +140,7 @@ def evaluate(
     rows = score_files(loaded, paths, compute=compute, batch=batch, workers=workers)
     found = _collect(root, items, rows, on_image, checkpoint, loaded)
     seen = _count_seen(calibration, found.scored)
-    found = replace(found, judged=describe_judged(every, items), seen=seen)
+    found = replace(found, judged=describe_judged(root, every, items), seen=seen)
     again, how = None, ""
     if reencoded:
         common = CommonFormat(loaded.preprocessing.size)
@@ -212,7 +212,7 @@ def evaluate_scores(
         skipped=tuple(Skipped(item.path, why) for item, why in joined.broken),
         checkpoint=_describe_foreign(file, foreign),
         preprocessing={"source": "not known: the scores came from outside", "digest": None},
-        judged=describe_judged(every, items),
+        judged=describe_judged(root, every, items),
         simulated=is_simulated(root),
     )
     return _measured(found, known, out, {"draws": draws, "seed": seed}, None, None, "")
@@ -379,11 +379,15 @@ def choose_test(items: Sequence[Item]) -> list[Item]:
     )
 
 
-def describe_judged(items: Sequence[Item], chosen: Sequence[Item]) -> dict[str, Any]:
-    """Which of `items` were chosen: {split, or None where there is none, splits: images in each}."""
+def describe_judged(root: Path, items: Sequence[Item], chosen: Sequence[Item]) -> dict[str, Any]:
+    """Which of `items` were chosen: {root, split, or None where there is none, splits: images in each}."""
     counts = Counter(item.split.value if item.split else "none" for item in items)
     split = chosen[0].split
-    return {"split": split.value if split else None, "splits": dict(sorted(counts.items()))}
+    return {
+        "root": str(root.absolute()),
+        "split": split.value if split else None,
+        "splits": dict(sorted(counts.items())),
+    }
 
 
 def platform_of(item: Item) -> str:

@@ -7,6 +7,7 @@ smoothest; `smoothness_correlation` puts a number on it.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,15 +131,19 @@ def _mean(values: NDArray[np.float32]) -> float | None:
     return float(values.mean()) if values.size else None
 
 
-def mean_with_interval(correlations: Sequence[float]) -> dict[str, float | None] | None:
+def mean_with_interval(
+    values: Sequence[float], *, within: tuple[float, float] = (-1.0, 1.0)
+) -> dict[str, Any] | None:
     """{n, value, low, high}: mean over pictures with its 95 % interval by Student's t; None without any.
 
-    Below `LEAST` pictures there is no interval: low and high are None.
+    `within` is what the values can be, by default correlations. Below `LEAST` pictures there is no interval:
+    low and high are None.
     """
-    if not correlations:
+    if not values:
         return None
-    n, mean = len(correlations), float(np.mean(correlations))
+    n, mean = len(values), float(np.mean(values))
     if n < LEAST:
         return {"n": n, "value": mean, "low": None, "high": None}
-    half = float(stdtrit(n - 1, 0.975) * np.std(correlations, ddof=1) / math.sqrt(n))
-    return {"n": n, "value": mean, "low": max(-1.0, mean - half), "high": min(1.0, mean + half)}
+    half = float(stdtrit(n - 1, 0.975) * np.std(values, ddof=1) / math.sqrt(n))
+    low, high = within
+    return {"n": n, "value": mean, "low": max(low, mean - half), "high": min(high, mean + half)}

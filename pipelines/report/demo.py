@@ -218,8 +218,9 @@ def _detectors(context: "Context", student: str) -> list[dict[str, Any]]:
             rows.append(
                 {"detector": name, "platform": _platform(platform), "n": told["n"], **cells}
             )
-        cells = {m: _cell(result["mean"][m], None) for m in METRICS}
-        rows.append({"detector": name, "platform": "mean", "n": None, **cells})
+        mean, over = result["mean"], len(result["platforms"])
+        cells = {m: _cell(mean[m], mean["ci"][m]) for m in METRICS}
+        rows.append({"detector": name, "platform": f"mean of {over}", "n": None, **cells})
     return rows
 
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from pipelines.report import page, plots
 from pipelines.report.sections import exposed, sections_of
+from train.artifacts import CONFIG, name_of
 from train.measure import LEAST, told_over
 from train.metrics import reliability, roc_points
 from train.scores import ONE_EACH, ScoredSet, read_scores
@@ -66,12 +67,16 @@ def write_evaluation_page(result: Mapping[str, Any], out: Path, *, run: Path | N
         run: the folder of the run that trained the detector; its curve, stress tests and heat maps
             are shown, if it has them.
     """
+    heading = _heading(result, run)
     html = page.render(
         "evaluation.html",
-        title=f"Evaluation of {result['checkpoint']['detector']}",
+        title=f"Evaluation of {heading}",
+        heading=heading,
+        detector=_detector(result["checkpoint"]),
+        judged=PurePath(result["data"].get("root", "")).name,
         simulated=result.get("simulated", False),
         result=result,
-        curves=_curves(run),
+        training=_training(result, run),
         **_told(result),
         **_drawn(result, read_scores(out / "scores.parquet")),
         **_left(result, [folder for folder in (out, run) if folder is not None]),
@@ -79,16 +84,30 @@ def write_evaluation_page(result: Mapping[str, Any], out: Path, *, run: Path | N
     return page.write(out / "report.html", html)
 
 
+def _heading(result: Mapping[str, Any], run: Path | None) -> str:
+    """What the page is about: the run, as it is called now, or the file of another detector's scores."""
+    path = Path(result["checkpoint"]["path"])
+    if _is_foreign(result):
+        return path.name
+    return name_of(run / path.name if run is not None else path)
+
+
+def _detector(checkpoint: Mapping[str, Any]) -> str:
+    """The detector, and how far it was trained."""
+    trained = [f"{key} {checkpoint[key]}" for key in ("epoch", "seed") if key in checkpoint]
+    return ", ".join([checkpoint["detector"], *trained])
+
+
 def _told(result: Mapping[str, Any]) -> dict[str, Any]:
     """What the evaluation itself says, as tables and sentences."""
     return {
-        "figures": _figures(result),
-        "tables": [_platform_table(title, columns, result) for title, columns in TABLES.items()],
+        "figures": figures_of(result),
+        "tables": [platform_table(title, columns, result) for title, columns in TABLES.items()],
         "gaps": [
             *_gap_table("File facts matched", result["matched"], result["platforms"]),
             *_gap_table("Re-encoded to one format", result["rescored"], result["platforms"]),
         ],
-        "leaks": _leak_context(result),
+        "leaks": leak_context(result),
         "slices": _slice_context(result),
         "same": _same_everywhere(result),
         "open_questions": open_questions(result),
@@ -148,12 +167,24 @@ def _evaluation_in(folder: Path) -> dict[str, Any] | None:
 def run_of(result: Mapping[str, Any], folder: Path) -> Path | None:
     """The folder of the run that the evaluation in `folder` is of, even if both were moved."""
     told = result["checkpoint"]
-    if result["preprocessing"]["digest"] is None:  # scores of another detector: there is no run
+    if _is_foreign(result):  # there is no run
         return None
-    for file in (folder.parent / "checkpoint.pt", Path(told["path"])):
-        if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == told["sha256"]:
-            return file.parent
-    return Path(told["path"]).parent  # where other weights are by now
+    own = Path(told["path"]).parent  # has other weights by now, if neither has these
+    return next((place for place in (folder.parent, own) if _has_weights(place, told)), own)
+
+
+def _is_foreign(result: Mapping[str, Any]) -> bool:
+    """Whether another detector was judged, by its scores."""
+    return bool(result["checkpoint"].get("foreign", False))
+
+
+def _has_weights(run: Path, told: Mapping[str, Any]) -> bool:
+    """Whether the checkpoint that was judged lies in the folder `run`."""
+    files = {run / "checkpoint.pt", run / Path(told["path"]).name}
+    return any(
+        file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == told["sha256"]
+        for file in files
+    )
 
 
 def warnings_of(result: Mapping[str, Any]) -> list[str]:
@@ -218,41 +249,65 @@ def show_ends(ends: Sequence[float] | None) -> str:
 
 def value_of(report: Mapping[str, Any], key: str) -> tuple[float | None, Sequence[float] | None]:
     """A metric and its interval; `tpr 0.01` is the true positive rate at that rate."""
-    if key.startswith("tpr "):
-        rate = key.removeprefix("tpr ")
-        return report["tpr_at_fpr"][rate], report["ci"]["tpr_at_fpr"][rate]
-    return report[key], report["ci"][key]
+    return _at(report, key), _at(report["ci"], key)
 
 
-def _platform_table(
+def _at(values: Mapping[str, Any], key: str) -> Any:
+    rate = key.removeprefix("tpr ")
+    return values[key] if rate == key else values["tpr_at_fpr"][rate]
+
+
+def platform_table(
     title: str, columns: Mapping[str, str], result: Mapping[str, Any]
 ) -> dict[str, Any]:
     """One table of platforms; calibrated columns only where there is a calibration."""
     calibrated = result["calibration"] is not None
     shown = {k: name for k, name in columns.items() if calibrated or "calibrated" not in k}
-    reports = {**result["platforms"], "mean": result["mean"]}
-    rows = [_metric_row(name, report, shown) for name, report in reports.items()]
+    rows = [_metric_row(name, report, shown) for name, report in result["platforms"].items()]
+    rows.append(_mean_row(result["mean"], shown, len(result["platforms"])))
     return {"title": title, "columns": list(shown.values()), "rows": rows}
 
 
 def _metric_row(name: str, report: Mapping[str, Any], shown: Mapping[str, str]) -> dict[str, Any]:
-    cells = [value_of(report, key) for key in shown]
-    return {
-        "name": name,
-        "mean": "n" not in report,
-        **{key: report.get(key) for key in ("n_real", "n_fake", "n_groups")},
-        "cells": [{"value": show(value), "ends": show_ends(ends)} for value, ends in cells],
-    }
+    counts = {key: report[key] for key in ("n_real", "n_fake", "n_groups")}
+    return {"name": name, "mean": False, **counts, "cells": [_cell(report, key) for key in shown]}
 
 
-def _figures(result: Mapping[str, Any]) -> list[dict[str, str]]:
+def _mean_row(mean: Mapping[str, Any], shown: Mapping[str, str], total: int) -> dict[str, Any]:
+    """The mean; a metric that not all of `total` platforms have says how many it is over."""
+    cells = []
+    for key in shown:
+        over = _over(mean, key, total)
+        cells.append({**_cell(mean, key), "over": "" if over == _all(total) else over})
+    return {"name": f"mean, {_all(total)}", "mean": True, "cells": cells}
+
+
+def _cell(report: Mapping[str, Any], key: str) -> dict[str, str]:
+    value, ends = value_of(report, key)
+    return {"value": show(value), "ends": show_ends(ends), "over": ""}
+
+
+def _all(total: int) -> str:
+    return f"over {total} platform{'s' if total > 1 else ''}"
+
+
+def _over(mean: Mapping[str, Any], key: str, total: int) -> str:
+    """Over how many of `total` platforms a mean is."""
+    n = _at(mean["n_platforms"], key)
+    return _all(total) if n == total else f"over {n} of {total} platforms"
+
+
+def figures_of(result: Mapping[str, Any]) -> list[dict[str, str]]:
     """The mean over platforms, and how many images that is."""
-    mean, groups = result["mean"], result["groups"]
+    mean, groups, platforms = result["mean"], result["groups"], len(result["platforms"])
     told = [
-        {"name": name, "value": show(mean[key]), "note": _note(mean, key)}
+        {
+            "name": name,
+            "value": show(mean[key]),
+            "note": f"{_note(mean, key)}; {_over(mean, key, platforms)}",
+        }
         for key, name in (("ap", "Mean AP"), ("auc", "Mean AUC"), ("acc", "Mean ACC at 0.5"))
     ]
-    platforms = len(result["platforms"])
     return [
         *told,
         {
@@ -310,7 +365,8 @@ def show_change(gap: Mapping[str, Any]) -> str:
     return f"{gap['difference']:+.3f}{ends}"
 
 
-def _leak_context(result: Mapping[str, Any]) -> dict[str, Any]:
+def leak_context(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Which images were learnt from, what that means for the numbers, and the numbers without them."""
     leaks = result["leaks"]
     if leaks is None:
         note = result.get("leaks_note")
@@ -321,22 +377,29 @@ def _leak_context(result: Mapping[str, Any]) -> dict[str, Any]:
         return {"words": words, "rows": [], "images": [], "more": 0}
     without = leaks["without"]
     over = told_over(without, len(result["platforms"])) if without else ""
+    advice = f"Quote the numbers without them{over}." if without else ALL_LEARNT
     words = (
         f"{leaks['n']} of the images are also in {leaks['against']} (looked for: {leaks['how']}). "
-        f"Quote the numbers without them{over}."
+        f"{advice}"
     )
-    rows = []
-    if without is not None:
-        for name, report in without["platforms"].items():
-            pairs = [_pair(result["platforms"][name], report, key) for key in GAPS]
-            rows.append({"name": name, "n": report["n"], "few": False, "pairs": pairs})
     return {
         "words": words,
-        "rows": rows,
+        "rows": _rows_without(result, without) if without else [],
         "images": leaks["images"][:SHOWN],
         "more": len(leaks["images"][SHOWN:]),
     }
 
+
+def _rows_without(result: Mapping[str, Any], without: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each platform as it is and without what was learnt from."""
+    rows = []
+    for name, report in without["platforms"].items():
+        pairs = [_pair(result["platforms"][name], report, key) for key in GAPS]
+        rows.append({"name": name, "n": report["n"], "few": False, "pairs": pairs})
+    return rows
+
+
+ALL_LEARNT = "Nothing is left without them: no number here says how it does on new images."
 
 LEAKS_UNKNOWN = (
     "It is not known what the detector learnt from, so no image could be looked for there. Name that "
@@ -382,7 +445,12 @@ def _drawn(result: Mapping[str, Any], scored: ScoredSet) -> dict[str, Any]:
         name: roc_points(scored.logits[platforms == name], scored.labels[platforms == name])
         for name in drawn
     }
-    return {"plots": _plots(result, scored, curves), "undrawn": undrawn}
+    several = "All platforms together" if len(result["platforms"]) > 1 else "All images"
+    return {
+        "plots": _plots(result, scored, curves),
+        "undrawn": undrawn,
+        "pooled": f"{several}, n = {page.show_count(len(scored))}",
+    }
 
 
 def platforms_drawn(result: Mapping[str, Any]) -> tuple[list[str], str]:
@@ -451,31 +519,59 @@ def _part_dots(word: str, part: Mapping[str, Any] | None) -> list[tuple[str, Map
     return [(f"{name}, {word}", report) for name, report in found if not report.get("too_few")]
 
 
-def _curves(run: Path | None) -> list[Markup]:
-    """Loss and validation over epochs, where the run recorded them."""
+def _training(result: Mapping[str, Any], run: Path | None) -> dict[str, Any]:
+    """Curves and recipe of the run, in whose folder the weights that were judged must still be."""
+    nothing = {"curves": [], "recipe": "", "words": ""}
     rows = _lines(run / "curve.jsonl") if run is not None else []
+    if run is None or not _has_weights(run, result["checkpoint"]):
+        return {**nothing, "words": OTHER_RUN if rows else ""}
+    record = _record(run)
+    recipe = record.get("recipe")
+    return {
+        **nothing,
+        "curves": curves_of(rows, record),
+        "recipe": json.dumps(recipe, sort_keys=True) if recipe else "",
+    }
+
+
+OTHER_RUN = (
+    "Not shown: the folder of the run holds other weights by now than those that were judged."
+)
+
+
+def curves_of(rows: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> list[Markup]:
+    """Loss and validation over epochs; a student's two losses are of two kinds, on axes of their own."""
     if len(rows) < 2:
         return []
-    losses = {
-        name: [_number(row.get(key)) for row in rows]
-        for name, key in (("train", "loss"), ("val", "val_loss"))
-    }
-    vals = {
-        name: [_number((row.get("val") or {}).get(key)) for row in rows]
-        for name, key in (("AP", "ap"), ("accuracy", "acc"))
-    }
+    train, val = _column(rows, "loss"), _column(rows, "val_loss")
+    losses = {PER_IMAGE: {"train": train, "val": val}}
+    if record.get("teacher"):
+        losses = {f"train: {PER_PATCH}": {"train": train}, f"val: {PER_IMAGE}": {"val": val}}
+    measured = [row.get("val") or {} for row in rows]
+    vals = {"AP": _column(measured, "ap"), "accuracy": _column(measured, "acc")}
+    half: dict[str, Any] = {"x_label": "epoch", "width": plots.HALF}
     return [
-        page.markup(plots.curves(losses, x_label="epoch", y_label="loss", width=plots.HALF)),
-        page.markup(
-            plots.curves(
-                vals, x_label="epoch", y_label="validation", width=plots.HALF, ceiling=1.02
-            )
-        ),
+        *(page.markup(plots.curves(drawn, y_label=unit, **half)) for unit, drawn in losses.items()),
+        page.markup(plots.curves(vals, y_label="validation", ceiling=1.02, **half)),
     ]
 
 
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
+PER_IMAGE, PER_PATCH = "cross-entropy per image, nats", "squared error per patch logit"
+
+
+def _record(run: Path) -> dict[str, Any]:
+    """The record of a run; nothing where there is none."""
+    try:
+        record = json.loads((run / CONFIG).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _column(rows: Sequence[Mapping[str, Any]], key: str) -> list[float]:
+    """A number of each row; NaN where there is none."""
+    values = [row.get(key) for row in rows]
+    return [float(v) if isinstance(v, int | float) else float("nan") for v in values]
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
@@ -499,9 +595,8 @@ def open_questions(result: Mapping[str, Any]) -> list[str]:
         "small": bool(small),
         "beyond": True,
     }
-    return [
-        QUESTIONS[name].format(small=", ".join(small)) for name, open_ in asked.items() if open_
-    ]
+    words = {**QUESTIONS, **(ASKED_OF_SCORES if _is_foreign(result) else {})}
+    return [words[name].format(small=", ".join(small)) for name, open_ in asked.items() if open_]
 
 
 FEW = 100
@@ -524,6 +619,14 @@ QUESTIONS = {
     "labels are right, beyond the certainty their annotators had.",
 }
 """What an evaluation may leave open, in words."""
+
+ASKED_OF_SCORES = {
+    "format": "What is left once every file has one format: scores from outside are judged as they are. "
+    "Re-encode the images, let the detector score those, and evaluate that file.",
+    "probability": "Whether a score is a probability: it was not calibrated, so 0.5 is only where "
+    "whoever gave the scores left it.",
+}
+"""The same where another detector is judged by its scores, which takes other advice."""
 
 
 def write_matrix_page(result: Mapping[str, Any], out: Path) -> Path:

@@ -2,8 +2,8 @@
 
 import base64
 import io
+import math
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pipelines.output import printable
 from pipelines.report import page, plots
 from pipelines.report.contact_sheet import data_uri
-from pipelines.report.plots import FAKE, REAL
+from pipelines.report.sections import some_of
 
 CONTEXT_PX = 33
 """Side of the surroundings of a patch that are shown, at the least."""
@@ -28,7 +28,7 @@ SHOWN = 24
 """Pictures on the page; maps/ has all of them."""
 
 SHOWN_PX = 900
-"""Longest side of a map on the page; maps/ has it at the picture's own size."""
+"""Longest side of a map on the page; maps/ has larger ones."""
 
 
 def cut_patch(picture: Image.Image, box: list[float]) -> Image.Image:
@@ -74,7 +74,9 @@ def words(patch: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def write_explain_page(result: dict[str, Any], out: Path) -> Path:
-    """Write index.html beside the pictures that it shows; the first of them are inlined."""
+    """Write index.html beside the pictures; some of them, spread over all, are inlined."""
+    from train.explain import OWN_SIDE_PX
+
     images = [
         {
             **row,
@@ -82,7 +84,7 @@ def write_explain_page(result: dict[str, Any], out: Path) -> Path:
             "zoomed": _inline(out / "grid" / f"{row['name']}.png", lossless=True),
             "strongest": words(row["most_fake"][0]),
         }
-        for row in result["images"][:SHOWN]
+        for row in some_of(result["images"], SHOWN)
     ]
     html = page.render(
         "explain.html",
@@ -93,7 +95,8 @@ def write_explain_page(result: dict[str, Any], out: Path) -> Path:
         n_more=len(result["images"]) - len(images),
         sheet=_inline(out / "patches.png", lossless=True),
         smoothness=_smoothness(images),
-        ramp=f"linear-gradient(90deg, {REAL}, transparent, {FAKE})",
+        map_px=OWN_SIDE_PX,
+        ramp=_ramp(),
         phases=_phases(result),
     )
     return page.write(out / "index.html", html)
@@ -112,17 +115,39 @@ def _smoothness(images: list[dict[str, Any]]) -> Any:
     return page.markup(plots.intervals(found, label=label, reference=0))
 
 
-def _phases(result: dict[str, Any]) -> list[list[str]] | None:
-    """Mean logit by place in the JPEG block, over pictures at their own size; None with one place.
+def _ramp() -> str:
+    """The colours of the maps as CSS, from real to fake, as they look on white."""
+    from train.explain import FAKE_RGB, MAX_ALPHA, REAL_RGB
 
-    A thin picture has no patch at some places; where none has one, there is a dash.
+    real, fake = (
+        "rgb({} {} {})".format(*(round(255 + MAX_ALPHA * (c - 255)) for c in rgb))
+        for rgb in (REAL_RGB, FAKE_RGB)
+    )
+    return f"linear-gradient(90deg, {real}, white, {fake})"
+
+
+def _phases(result: dict[str, Any]) -> list[list[dict[str, Any] | None]] | None:
+    """{n, value, low, high} of logits less their picture's mean by place in the JPEG block, [y][x].
+
+    Over pictures at their own size; None where a block has one place. A thin picture has no patch at some
+    places; where none has one, there is nothing.
     """
-    maps = [row["phase"] for row in result["images"] if row["at_own_size"]]
-    if not maps or len(maps[0]) < 2:
+    from train.patches import mean_with_interval
+
+    maps = [(row["phase"], row["mean_of_map"]) for row in result["images"] if row["at_own_size"]]
+    if not maps or len(maps[0][0]) < 2:
         return None
-    places = range(len(maps[0]))
-    found = [[[m[y][x] for m in maps if m[y][x] is not None] for x in places] for y in places]
-    return [[f"{mean(values):+.3f}" if values else "-" for values in row] for row in found]
+    places = range(len(maps[0][0]))
+    return [
+        [
+            mean_with_interval(
+                [logits[y][x] - mean for logits, mean in maps if logits[y][x] is not None],
+                within=(-math.inf, math.inf),
+            )
+            for x in places
+        ]
+        for y in places
+    ]
 
 
 def _inline(file: Path, *, lossless: bool) -> str:

@@ -20,6 +20,7 @@ from pipelines.output import printable
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 Floats = NDArray[np.float64]
 
@@ -149,7 +150,10 @@ def intervals(dots: Sequence[Dot], *, label: str, reference: float | None = None
 def bands(
     x: Sequence[float], series: Mapping[str, Sequence[Dot]], *, x_label: str, y_label: str
 ) -> str:
-    """Curves over `x`, the first value at the left, each in the band of its intervals."""
+    """Curves of shares over `x`, the first value at the left, each in the band of its intervals.
+
+    The values reach from 0.45, or below what is lowest, to 1, so that little looks like little.
+    """
 
     def draw(axes: "Axes") -> None:
         for n, (name, dots) in enumerate(series.items()):
@@ -162,6 +166,8 @@ def bands(
             )  # fmt: skip
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
+        lowest = min(dot.low for dots in series.values() for dot in dots)
+        axes.set_ylim(min(0.45, lowest - 0.02), 1.02)
         if x[0] > x[-1]:
             axes.invert_xaxis()
         if len(series) > 1:
@@ -191,12 +197,12 @@ def rocs(curves: Mapping[str, tuple[Floats, Floats]]) -> str:
 
     def draw(axes: "Axes") -> None:
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (2, 3)))
-        for n, (name, (false, true)) in enumerate(curves.items()):
-            _line(axes, n, name, false, true)
+        drawn = [_line(axes, n, *curve) for n, curve in enumerate(curves.values())]
         axes.set_xlabel("reals called fake")
         axes.set_ylabel("fakes called fake")
         axes.set_aspect("equal")
-        axes.legend(loc="lower right", fontsize=9)
+        # lines are named here: matplotlib hides those whose own label begins with "_"
+        axes.legend(drawn, list(map(_short, curves)), loc="lower right", fontsize=9)
 
     return _draw(draw, height=4.2, width=HALF, alt="ROC curves")
 
@@ -215,9 +221,9 @@ def det(curves: Mapping[str, tuple[Floats, Floats]]) -> str:
     from scipy.special import ndtri
 
     def draw(axes: "Axes") -> None:
-        for n, (name, (false, true)) in enumerate(curves.items()):
+        for n, (false, true) in enumerate(curves.values()):
             inside = (false > 0) & (false < 1) & (true > 0) & (true < 1)
-            _line(axes, n, name, ndtri(false[inside]), ndtri(1 - true[inside]))
+            _line(axes, n, ndtri(false[inside]), ndtri(1 - true[inside]))
         ticks = [float(ndtri(rate)) for rate in DEVIATES]
         labels = [f"{rate:.1%}".replace(".0%", "%") for rate in DEVIATES]
         axes.set_xticks(ticks, labels, fontsize=8, rotation=45)
@@ -232,13 +238,17 @@ def det(curves: Mapping[str, tuple[Floats, Floats]]) -> str:
     return _draw(draw, height=4.2, width=HALF, alt="DET curves")
 
 
-def _line(axes: "Axes", n: int, name: str, x: Floats, y: Floats) -> None:
+def _line(axes: "Axes", n: int, x: Floats, y: Floats) -> "Line2D":
     style = ("-", "--", ":")[n % 3]
-    axes.plot(x, y, label=_short(name), color=CYCLE[n % len(CYCLE)], linestyle=style, linewidth=1.8)
+    (drawn,) = axes.plot(x, y, color=CYCLE[n % len(CYCLE)], linestyle=style, linewidth=1.8)
+    return drawn
 
 
 def reliability(bins: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """Share of fakes observed against P(fake) predicted; one series per name, dots by number of images."""
+    """Share of fakes observed against P(fake) predicted, one series per name.
+
+    The more images a bin holds the larger its dot; the legend says how many the largest one holds.
+    """
 
     def draw(axes: "Axes") -> None:
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (2, 3)))
@@ -247,12 +257,13 @@ def reliability(bins: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
             x, y = [row["predicted"] for row in rows], [row["observed"] for row in rows]
             sizes = [8 + 90 * row["n"] / most for row in rows]
             color = CYCLE[n % len(CYCLE)]
-            axes.plot(x, y, color=color, linewidth=1.2, alpha=0.7, label=name)
-            axes.scatter(x, y, s=sizes, color=color, marker="os"[n % 2], alpha=0.8)
+            axes.plot(x, y, color=color, linewidth=1.2, alpha=0.7)
+            label = f"{name} (largest: n = {most:.0f})"
+            axes.scatter(x, y, s=sizes, color=color, marker="os"[n % 2], alpha=0.8, label=label)
         axes.set_xlabel("predicted P(fake)")
         axes.set_ylabel("observed share of fakes")
         axes.set_aspect("equal")
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=9)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), markerscale=0.6, fontsize=9)
 
     return _draw(draw, height=4.2, width=HALF, alt="reliability diagram")
 

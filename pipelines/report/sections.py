@@ -99,19 +99,21 @@ def show_stress(left: Left) -> Markup:
 def show_maps(left: Left) -> Markup:
     """Some of the maps, spread over all, each with the name of its picture and the logit."""
     rows = left.found["images"]
-    shown = min(SHOWN, len(rows))
-    spread = [
-        rows[k * len(rows) // shown] for k in range(shown)
-    ]  # of both classes, which are sorted
     tiles = [
         {"name": short_name(row["path"]), "logit": row["logit"], "source": source}
-        for row in spread
+        for row in some_of(rows, SHOWN)
         if (source := _inline(left.folder / "maps" / f"{row['name']}.png")) is not None
     ]
     limit, count = left.found["limit"], len(rows)
     return Markup(  # noqa: S704  # escaped by the template
         page.render("heat_maps.html", title="", tiles=tiles, limit=limit, count=count)
     )
+
+
+def some_of(rows: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """At most `most` rows, spread over all: pictures are sorted, so that the first are of one class."""
+    shown = min(most, len(rows))
+    return [rows[k * len(rows) // shown] for k in range(shown)]
 
 
 def short_name(path: str) -> str:

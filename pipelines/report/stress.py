@@ -31,6 +31,7 @@ def _context(result: dict[str, Any]) -> dict[str, Any]:
         "tests": [section(name, found) for name, found in result["tests"].items()],
         "verdict": verdict(result["tests"].get("counterfactuals")),
         "shown": show,
+        "named": row_name,
     }
 
 
@@ -54,9 +55,14 @@ def section(name: str, found: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "found": found, "plots": [page.markup(svg) for svg in drawn]}
 
 
+def row_name(row: dict[str, Any]) -> str:
+    """What a row is called; among checkpoints, which one is tested."""
+    return f"{row['name']} (tested)" if row.get("tested") else str(row["name"])
+
+
 def _dot(row: dict[str, Any], key: str) -> Dot:
     figure = row[key]
-    return Dot(row["name"], figure["value"], figure["low"], figure["high"])
+    return Dot(row_name(row), figure["value"], figure["low"], figure["high"])
 
 
 def _dots(found: dict[str, Any]) -> list[str]:

@@ -182,6 +182,15 @@ def test_the_pages_need_nothing_else_and_stay_small(shown):
         assert not re.search(r'(src|href)="(?!data:|#)', html)
 
 
+def test_every_number_in_the_table_of_detectors_has_its_interval_the_means_too(shown):
+    html = (shown[0] / "report.html").read_text(encoding="utf-8")
+    rows = html.partition("<th>Detector</th>")[2].partition("</table>")[0].split("<tr")[1:]
+
+    assert sum('class="mean"' in row and "mean of 2" in row for row in rows) == 2
+    for row in rows:
+        assert len(re.findall(r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]", row)) == 3
+
+
 def test_maps_are_of_the_median_right_answers_and_the_surest_mistakes():
     logits = {"a": (-9, -2, -1, 4, 7), "b": (1, 3, 8, -5, -6)}
     scores = [

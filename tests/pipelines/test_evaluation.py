@@ -18,7 +18,12 @@ from pipelines import evaluation
 from pipelines.report import plots
 from pipelines.report.evaluation import (
     DRAWN,
+    TABLES,
+    curves_of,
+    figures_of,
+    leak_context,
     open_questions,
+    platform_table,
     platforms_drawn,
     remake_page,
     title_of,
@@ -514,6 +519,32 @@ def test_what_a_stress_test_is_called_is_text(run):
     assert "<i>mean" not in shown
 
 
+def checkpoint_row(name, *, tested, patch_px):
+    same = {"value": 0.8, "low": 0.7, "high": 0.9}
+    return {
+        "name": name, "tested": tested, "patch_px": patch_px, "representation": "NPR", "n": 40,
+        "acc": same, "ap": same, "auc": same, "auc_change": same,
+    }  # fmt: skip
+
+
+def test_the_table_of_checkpoints_says_which_one_is_tested_and_what_they_see(run):
+    found = json.loads((run / "stress/stress.json").read_text())
+    rows = [
+        checkpoint_row("rival", tested=False, patch_px=5),
+        checkpoint_row("mine", tested=True, patch_px=9),
+    ]
+    told = {"title": "Side by side", "source": "", "figure": "dots", "each": "checkpoint"}
+    found["tests"] = {"patch-size": {**told, "rows": rows}}
+
+    shown = show_stress(Left(run / "stress", "", found))
+
+    assert "<th>checkpoint</th>" in shown
+    assert '<td>rival<br><span class="of">patch 5 x 5 px, NPR</span></td>' in shown
+    assert '<td>mine (tested)<br><span class="of">patch 9 x 9 px, NPR</span></td>' in shown
+    assert "AUC against the tested" in shown
+    assert ">mine (tested)</text>" in shown
+
+
 def test_a_page_asks_nothing_of_the_network_runs_no_script_and_escapes_names(page):
     parser = Tags()
     parser.feed(page)
@@ -611,6 +642,114 @@ def test_what_a_mean_leaves_out_and_who_took_its_interval_is_told():
     assert "no interval of the mean, as c has none: the images of a class there are one" in told
     assert re.search(r"file facts matched: AP .*, over 1 of 3 platforms, without b, c\n", told)
     assert re.search(r"AP without them .*, over 1 of 3 platforms, without c$", told)
+
+
+def report_over(total, tpr):
+    """A mean of which AP is over one platform less, and TPR over `tpr`."""
+
+    def of_each(value, rate):
+        every = dict.fromkeys(("ap", "auc", "acc", "eer"), value)
+        return {**every, "tpr_at_fpr": dict.fromkeys(("0.01", "0.05"), rate)}
+
+    return {
+        **of_each(0.9, 0.5),
+        "ci": of_each((0.8, 0.95), None),
+        "n_platforms": {**of_each(total, tpr), "ap": total - 1},
+        "no_interval": [],
+    }
+
+
+def test_each_mean_of_the_page_says_over_how_many_platforms_it_is():
+    platform = {"n_real": 5, "n_fake": 5, "n_groups": 10, **report_over(2, 1)}
+    result = {
+        "platforms": {"a": platform, "b": platform},
+        "mean": report_over(2, 1),
+        "groups": {"images": 20, "n": 20},
+        "calibration": None,
+    }
+
+    notes = {figure["name"]: figure["note"] for figure in figures_of(result)}
+    *_, mean = platform_table("Ranking", TABLES["Ranking"], result)["rows"]
+
+    assert notes["Mean AP"].endswith("; over 1 of 2 platforms")
+    assert notes["Mean ACC at 0.5"].endswith("; over 2 platforms")
+    assert mean["name"] == "mean, over 2 platforms"
+    told = dict(zip(TABLES["Ranking"], (cell["over"] for cell in mean["cells"]), strict=True))
+    few = "over 1 of 2 platforms"
+    assert told == {"ap": few, "auc": "", "tpr 0.01": few, "tpr 0.05": few, "eer": ""}
+
+
+def test_the_page_names_the_run_the_set_and_the_recipe(page, folder):
+    assert "<h1>first</h1>" in page
+    assert re.search(r"tiny-ladeda, epoch \d, seed 0, <code>[0-9a-f]{16}</code>, judged on", page)
+    assert f"judged on {folder.name}, images <code>" in page
+    recipe = html.unescape(page.partition("<summary>Recipe</summary>")[2].partition("</p>")[0])
+    assert '"learning_rate": 0.01' in recipe
+
+
+def test_the_curve_of_other_weights_is_not_drawn_and_the_page_says_so(moved):
+    before = (moved / "evaluation/report.html").read_text()
+    result = json.loads((moved / "evaluation/metrics.json").read_text())
+    result["checkpoint"]["path"] = str(moved / "checkpoint.pt")
+    (moved / "evaluation/metrics.json").write_text(json.dumps(result))
+    with (moved / "checkpoint.pt").open("ab") as checkpoint:
+        checkpoint.write(b"trained on")
+
+    after = remake_page(moved / "stress").read_text()
+
+    assert 'aria-label="cross-entropy per image, nats over epoch"' in before
+    assert "over epoch" not in after
+    assert "the folder of the run holds other weights by now" in after
+
+
+def test_the_two_losses_of_a_student_are_on_axes_of_their_own():
+    rows = [{"loss": 4.0 - k, "val_loss": 0.7, "val": {"ap": 0.5, "acc": None}} for k in range(2)]
+
+    taught = curves_of(rows, {"teacher": "0" * 64})
+    trained = curves_of(rows, {})
+
+    assert (len(taught), len(trained)) == (3, 2)
+    assert "train: squared error per patch logit" in taught[0]
+    assert "val: cross-entropy per image, nats" in taught[1]
+    assert ">cross-entropy per image, nats<" in trained[0]
+
+
+def test_pooled_plots_say_so_and_the_larger_dots_of_a_reliability_plot_have_a_key(run, page):
+    told = page.partition("<h3>Reliability</h3>")[2]
+
+    assert told.startswith('<p class="soft">All platforms together, n = 62; the larger a dot')
+    assert re.search(r">as it is \(largest: n = \d+\)<", told)
+    assert '<h3>Logits</h3><p class="soft">All platforms together, n = 62.' in told
+
+
+def test_a_platform_whose_name_begins_with_an_underscore_is_in_the_legend():
+    texts = [e.text for e in ET.fromstring(plots.rocs({"_x": CURVES["a"]})).iter()]
+
+    assert "_x" in texts
+
+
+def test_of_scores_from_outside_nothing_is_advised_that_they_cannot_do(
+    wildrf, run, folder, tmp_path
+):
+    file = foreign_scores(run, tmp_path / "theirs.parquet")
+
+    wildrf("evaluate", "--scores", file, folder, "--out", tmp_path / "out", "--draws", 100)
+
+    told = (tmp_path / "out/report.html").read_text()
+    asked = told.partition("What this cannot tell")[2]
+    assert "<h1>theirs.parquet</h1>" in told
+    assert "scores from outside are judged as they are" in asked
+    assert "--reencoded" not in asked
+    assert "wildrf calibrate" not in asked
+
+
+def test_where_every_image_was_learnt_from_no_others_are_to_be_quoted():
+    leaks = {"n": 2, "against": "train", "how": "bytes", "images": [], "without": None}
+
+    words = leak_context({"leaks": leaks, "platforms": {"x": {}}})["words"]
+
+    assert "Quote" not in words
+    assert "Nothing is left without them" in words
 
 
 def test_numbers_that_the_file_may_explain_are_warned_of():
@@ -908,7 +1047,12 @@ def test_a_matrix_marks_the_platform_a_run_was_trained_on(wildrf, run, folder, t
     assert first["cells"]["x"]["seen"] is None
     assert found["shared"] == ["reddit", "x"]
     assert second["unseen"]["ap"] == second["cells"]["reddit"]["ap"]
-    assert "color-mix" in (tmp_path / "matrix.html").read_text()
+    shown = (tmp_path / "matrix.html").read_text()
+    assert "color-mix" in shown
+    known, unknown = found["rows"][1]["cells"]["x"], found["rows"][0]["cells"]["x"]
+    assert f"{known['ap']:.3f} &#9679;" in shown
+    assert f"{unknown['ap']:.3f} ?" in shown
+    assert "a question mark those of which nobody knows" in shown
 
 
 @pytest.mark.parametrize("verb", ["compare", "matrix"])

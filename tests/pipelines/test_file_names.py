@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,17 @@ def test_a_detector_is_evaluated_and_its_scores_name_every_file(wildrf, root, ru
     assert sum(Path(path).name == NAME_SHOWN for path in paths) == 4
     again = wildrf("evaluate", "--scores", scores, root / "set", "--draws", 100, "--json")
     assert again.code == 0, again.err
+
+
+def test_what_does_not_open_is_counted_with_the_rest_of_its_platform(wildrf, root, run, tmp_path):
+    shutil.copytree(root / "set/test", tmp_path / "test")
+    (tmp_path / "test" / PLATFORM / "1_fake/broken.jpg").write_bytes(b"broken")
+
+    answer = wildrf("evaluate", run, tmp_path, "--draws", 100, "--device", "cpu", "--json")
+
+    found = json.loads(answer.out)
+    assert found["skipped_by"] == {PLATFORM_SHOWN: {"real": 0, "fake": 1}}
+    assert set(found["skipped_by"]) <= set(found["platforms"])
 
 
 def test_it_is_stressed(wildrf, root, run):

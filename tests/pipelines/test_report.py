@@ -185,6 +185,17 @@ def test_names_in_a_plot_are_shown_as_they_are() -> None:
     assert "a $x$ <b> & _y" in texts
 
 
+def test_a_small_change_does_not_fill_the_plot() -> None:
+    def lowest_of(value: float) -> float:
+        dots = [plots.Dot("", value - k / 1000, value - 0.01, value + 0.01) for k in range(2)]
+        drawn = plots.bands([0, 1], {"AUC": dots}, x_label="x", y_label="y")
+        ticks = re.findall(r">(\d\.\d+)</text>", drawn.partition('id="matplotlib.axis_2"')[2])
+        return min(map(float, ticks))
+
+    assert lowest_of(0.95) == 0.5
+    assert lowest_of(0.2) == 0.2
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "L", "1", "CMYK", "I;16", "I", "F"])
 def test_a_thumbnail_is_made_of_every_mode(tmp_path: Path, mode: str) -> None:
     suffix = "tif" if mode in ("CMYK", "I", "F", "I;16") else "png"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import ttest_1samp
 
 from pipelines.report.stress import verdict
 from schemas.policy import TrainPolicy
@@ -122,7 +123,28 @@ def test_with_another_checkpoint_they_are_compared(wildrf, known, tmp_path):
 
     rows = json.loads(answer.out)["tests"]["patch-size"]["rows"]
     assert [row["patch_px"] for row in rows] == [5, 5]
+    assert [row["tested"] for row in rows] == [True, False]
     assert rows[1]["auc_change"] == {"value": 0, "low": 0, "high": 0}
+
+
+def test_the_pooling_of_the_detector_is_marked_and_stands_first(stressed):
+    html = (stressed[1] / "stress.html").read_text()
+    pooling = html.partition('id="pooling"')[2].partition("<h2")[0]
+
+    rows = json.loads(stressed[0].out)["tests"]["pooling"]["rows"]
+    assert [row["name"] for row in rows][:2] == ["mean (its own)", "max"]
+    assert rows[0]["auc_change"]["value"] == 0
+    assert "<th>pooling</th>" in pooling
+    assert "<td>mean (its own)</td>" in pooling
+
+
+def test_the_settings_of_platforms_are_told_where_verdicts_flip_as_well(stressed):
+    html = (stressed[1] / "stress.html").read_text()
+
+    for name in ("delivery", "laundering"):
+        part = html.partition(f'id="{name}"')[2].partition("<h2")[0]
+        assert part.count("(measured)") == 2
+        assert part.count("(assumed)") == 3
 
 
 @pytest.mark.parametrize(
@@ -279,7 +301,9 @@ def test_an_interrupted_run_leaves_no_pictures_to_the_next(wildrf, known, tmp_pa
     assert {f.name for f in (out / "maps").iterdir()} == {"0000.png", "0000.npy"}
 
 
-def test_the_page_has_the_first_pictures_and_says_how_many_more_there_are(wildrf, known, tmp_path):
+def test_the_page_has_some_pictures_spread_over_all_and_says_how_many_more_there_are(
+    wildrf, known, tmp_path
+):
     pictures = few(tmp_path / "pictures", np.random.default_rng(3), [(24, 16)] * 26)
 
     answer = wildrf(
@@ -289,6 +313,8 @@ def test_the_page_has_the_first_pictures_and_says_how_many_more_there_are(wildrf
     html = (tmp_path / "index.html").read_text()
     assert html.count('alt="map of patch logits') == 24
     assert "2 more" in html
+    assert "picture by picture, of the 24 shown above." in html
+    assert f'alt="map of patch logits over {pictures / "24.jpg"}"' in html
     assert len(json.loads(answer.out)["images"]) == 26
     assert len(list((tmp_path / "maps").glob("*.png"))) == 26
 
@@ -314,6 +340,28 @@ def test_a_picture_a_few_patches_wide_is_explained(wildrf, known, tmp_path):
     assert tiny["grid"] == [1, 1]
     html = (tmp_path / "index.html").read_text()
     assert html[html.index("Place in the JPEG block") :].count('<td class="number">-</td>') == 8
+
+
+def test_places_in_the_jpeg_block_have_n_and_interval_and_the_colours_are_those_of_the_maps(
+    wildrf, known, tmp_path
+):
+    pictures = few(tmp_path / "pictures", np.random.default_rng(7), [(40, 30)] * 6)
+    for k in range(22):
+        (pictures / f"broken-{k}.jpg").write_bytes(b"nothing")
+
+    answer = wildrf(
+        "explain", known / "run", pictures, "--out", tmp_path, "--max-images", 100, "--json"
+    )
+
+    html = (tmp_path / "index.html").read_text()
+    table = html.partition("Place in the JPEG block</h2>")[2].partition("</table>")[0]
+    apart = [row["phase"][0][0] - row["mean_of_map"] for row in json.loads(answer.out)["images"]]
+    low, high = ttest_1samp(apart, 0).confidence_interval()
+    assert f'{np.mean(apart):+.3f}<br><span class="of">{low:+.3f} to {high:+.3f}<br>' in table
+    assert table.count("n = 6<") == 16
+    assert "and 2 more; explain.json lists them all" in html
+    assert "rgb(109 141 219), white, rgb(219 109 109)" in html
+    assert "4\u2009096 pixels a side at most" in html
 
 
 def test_pictures_without_a_correlation_have_no_plot_of_it(wildrf, known, tmp_path):

@@ -16,10 +16,11 @@ def conditions(plan: Plan) -> list[Condition]:
 
 
 def side_by_side(scores: Scores) -> list[dict[str, Any]]:
-    """A row per checkpoint, the first one's first; changes are against that one, paired by image."""
+    """A row per checkpoint, the `tested` one's first; changes are against that one, paired by image."""
     first = scores.logits[NATIVE]
-    rows = [_row(scores, scores.name, scores.loaded, first)]
-    rows += [_row(scores, rival.name, rival.loaded, rival.logits) for rival in scores.rivals]
+    rows = [{**_row(scores, scores.name, scores.loaded, first), "tested": True}]
+    for rival in scores.rivals:
+        rows.append({**_row(scores, rival.name, rival.loaded, rival.logits), "tested": False})
     return rows
 
 

@@ -12,12 +12,12 @@ import numpy as np
 from train.stress.laundering import chain_condition, conditions
 from train.stress.metrics_of import flips
 from train.stress.plan import NATIVE, Scores, StressTest
-from train.stress.platforms import CHAINS
+from train.stress.platforms import CHAINS, settings
 from train.stress.resampling import share
 
 
 def measure(scores: Scores) -> dict[str, Any]:
-    """{rows, any}: flips from native per chain, and pictures whose verdict is not the same in all."""
+    """{rows, any, settings}: flips from native per chain, and pictures whose verdict changes in any."""
     native, draws = scores.logits[NATIVE], scores.resamples()
     rows = [
         {
@@ -30,7 +30,8 @@ def measure(scores: Scores) -> dict[str, Any]:
     seen = np.stack([native, *(scores.logits[chain_condition(chain).key] for chain in CHAINS)])
     fake_in = np.mean(seen > 0, axis=0)
     unsteady = np.array((fake_in > 0) & (fake_in < 1), dtype=np.float64)
-    return {"rows": rows, "any": {"n": len(native), **share(draws.mean(unsteady))}}
+    together = {"n": len(native), **share(draws.mean(unsteady))}
+    return {"rows": rows, "any": together, "settings": settings()}
 
 
 TEST = StressTest(

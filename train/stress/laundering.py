@@ -10,7 +10,7 @@ from PIL import Image
 
 from train.stress.metrics_of import row
 from train.stress.plan import NATIVE, Condition, Picture, Plan, Scores, StressTest
-from train.stress.platforms import CHAINS, DELIVERIES, deliver
+from train.stress.platforms import CHAINS, deliver, settings
 
 
 def chain_condition(chain: tuple[str, ...]) -> Condition:
@@ -33,7 +33,7 @@ def measure(scores: Scores) -> dict[str, Any]:
     for chain in CHAINS:
         logits = scores.logits[chain_condition(chain).key]
         rows.append(row(scores, " > ".join(chain), logits, hops=len(chain)))
-    return {"rows": rows, "settings": {name: d.words for name, d in DELIVERIES.items()}}
+    return {"rows": rows, "settings": settings()}
 
 
 TEST = StressTest(

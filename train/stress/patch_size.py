@@ -22,4 +22,5 @@ TEST = StressTest(
     conditions=conditions,
     measure=measure,
     needs=frozenset({"rivals"}),
+    each="checkpoint",
 )

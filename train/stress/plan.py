@@ -145,7 +145,8 @@ class StressTest:
 
     `source` says where the test is from: a table or figure of https://arxiv.org/abs/2406.09398, or
     another reason. `needs` names what it cannot do without: "patches" (patch logits), "rivals" (other
-    checkpoints). `figure` says how to draw its rows: "curve" over `x`, "dots", "grid" or none.
+    checkpoints). `figure` says how to draw its rows: "curve" over `x`, "dots", "grid" or none; `each`
+    what one of them is about.
     """
 
     name: str
@@ -155,6 +156,7 @@ class StressTest:
     measure: Callable[[Scores], dict[str, Any]]
     needs: frozenset[str] = frozenset()
     figure: str = "dots"
+    each: str = "pictures"
 
 
 def untouched(picture: Picture) -> Image.Image:

@@ -56,6 +56,11 @@ CHAINS: tuple[tuple[str, ...], ...] = (
 """One hop each, then what is passed on from platform to platform."""
 
 
+def settings() -> dict[str, str]:
+    """What each platform is taken to do, in words: measured or assumed."""
+    return {name: delivery.words for name, delivery in DELIVERIES.items()}
+
+
 def deliver(picture: Image.Image, chain: tuple[str, ...]) -> Image.Image:
     """`picture` after every platform of `chain`, in order."""
     for platform in chain:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.stress.metrics_of import row
-from train.stress.plan import Plan, Scores, StressTest
+from train.stress.plan import NATIVE, Plan, Scores, StressTest
 
 TOP_SHARES = (0.01, 0.05, 0.1, 0.25)
 """Shares of the patches, the most fake ones, whose mean is taken."""
@@ -26,10 +26,19 @@ def pools(patches: NDArray[np.float64]) -> dict[str, float]:
     return {"mean": float(ranked.mean()), "max": float(ranked[0]), **top}
 
 
+def named(pooling: str) -> str:
+    """A detector's pooling as `pools` calls it: top10 is top 10%."""
+    return f"top {pooling.removeprefix('top')}%" if pooling.startswith("top") else pooling
+
+
 def measure(scores: Scores) -> dict[str, Any]:
-    """{rows, trained_with}: one row per pooling; changes are against the detector's own."""
-    rows = [row(scores, name, logits) for name, logits in scores.pooled.items()]
-    return {"rows": rows, "trained_with": scores.loaded.model.pooling}
+    """{rows, trained_with}: the detector's own pooling, which changes are against, then the others."""
+    own = scores.loaded.model.pooling
+    rows = [row(scores, f"{named(own)} (its own)", scores.logits[NATIVE])]
+    rows += [
+        row(scores, name, logits) for name, logits in scores.pooled.items() if name != named(own)
+    ]
+    return {"rows": rows, "trained_with": own}
 
 
 def conditions(plan: Plan) -> list[Any]:
@@ -44,4 +53,5 @@ TEST = StressTest(
     conditions=conditions,
     measure=measure,
     needs=frozenset({"patches"}),
+    each="pooling",
 )

@@ -42,4 +42,5 @@ TEST = StressTest(
     source="arXiv 2606.20488",
     conditions=conditions,
     measure=measure,
+    each="input",
 )

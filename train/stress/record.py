@@ -115,7 +115,7 @@ def _named(names: list[str], rows: np.ndarray[Any, Any]) -> pa.Array:
 
 
 def _told(test: StressTest) -> dict[str, Any]:
-    return {"title": test.title, "source": test.source, "figure": test.figure}
+    return {key: getattr(test, key) for key in ("title", "source", "figure", "each")}
 
 
 def _describe(entrant: Entrant) -> dict[str, Any]:

@@ -23,4 +23,5 @@ TEST = StressTest(
     conditions=conditions,
     measure=measure,
     needs=frozenset({"rivals"}),
+    each="checkpoint",
 )

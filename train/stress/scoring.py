@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from schemas.errors import InputError
 from schemas.labels import Label
+from train.artifacts import name_of
 from train.checkpoint import LoadedDetector, load_detector
 from train.config import Compute, choose_compute
 from train.data import EVAL_BATCH, Skipped
@@ -45,7 +46,7 @@ class Entrant:
     @property
     def name(self) -> str:
         """What it is called in tables: its run folder, or its file."""
-        return self.path.parent.name if self.path.name == "checkpoint.pt" else self.path.stem
+        return name_of(self.path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,23 @@ def test_top_shares_are_means_of_the_largest_patches():
 
 
 @pytest.mark.parametrize(
+    ("own", "name", "others"),
+    [("top10", "top 10%", 5), ("top20", "top 20%", 6), ("max", "max", 5)],
+)
+def test_the_pooling_of_the_detector_is_told_once_by_its_own_logits(own, name, others):
+    known = scores({"native": np.linspace(-1, 1, 8)}, [0, 1] * 4)
+    known.loaded.model.pooling = own
+    pooled = {pool: np.zeros(8) for pool in pools(np.ones((2, 2)))}
+
+    first, *rest = TESTS["pooling"].measure(replace(known, pooled=pooled))["rows"]
+
+    assert first["name"] == f"{name} (its own)"
+    assert first["auc"]["value"] > 0.5
+    assert len(rest) == others
+    assert {row["auc"]["value"] for row in rest} == {0.5}
+
+
+@pytest.mark.parametrize(
     ("name", "macs", "parameters"),
     [("tiny-ladeda", 53.8e6, 1_297), ("ladeda9", 20.97e9, 13_641_793)],
 )
