@@ -21,7 +21,7 @@ from curate.work import Engine, Progress
 from curate.workspace import IGNORED, POLICY, SECRET, Workspace, keep_out_of_git, open_workspace
 from pipelines.truth import Finding, compare
 from pipelines.whole_run import STAGES, Context, Stage, run_stages
-from schemas.errors import InputError
+from schemas.errors import GateError, InputError
 
 Say = Callable[[str], None]
 
@@ -45,6 +45,7 @@ def run(
 
     Raises:
         InputError: if `root` holds something else, or a demo of another world.
+        GateError: if its splits leak.
     """
     began = time.monotonic()
     spec = WorldSpec(seed=seed, images=images, reddit_share=REDDIT_SHARE)
@@ -53,6 +54,8 @@ def run(
     with serve_media(world) as base:
         context = Context(with_mirrors(workspace, world / "media", base), engine, progress, say)
         stages = run_stages(context, (*STAGES, Stage("distill", "teach a small detector", distill)))
+    if stages["stopped"]:
+        raise GateError(stages["stopped"])
     findings = compare(workspace, world / "truth.json", context.results)
     seconds = time.monotonic() - began
     report = write_report(context, findings, seconds)
@@ -176,12 +179,15 @@ def distill(context: Context) -> dict[str, Any]:
         out,
         context.release,
         lambda report: context.say(say_epoch(report)),
+        progress=context.progress,
         detector=STUDENT,
         epochs=STUDENT_EPOCHS,
         crop=STUDENT_CROP,
         learning_rate=context.workspace.policy.train.learning_rate,  # as few epochs as its teacher's
     )
-    scored = evaluate_run(out / "checkpoint.pt", context.release, out, context.workspace)
+    scored = evaluate_run(
+        out / "checkpoint.pt", context.release, out, context.workspace, context.progress
+    )
     return {**result, "evaluation": scored}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from curate.work import Progress
 from curate.workspace import Workspace
 from pipelines.output import skip_lines, table
 from schemas.errors import InputError
@@ -53,7 +54,7 @@ def choose_recipe(
         InputError: if there is none of that name, or a value cannot be used.
     """
     if asked not in (None, "paper", "quick"):
-        raise InputError(f"--recipe is {asked!r}; expected paper or quick")
+        raise InputError(f"--recipe is {asked!r}; expected paper or quick; name one of them")
     paper, words = TrainPolicy(), "the paper's"
     counted = recipe_with(paper, settings, **options).max_minutes is not None
     base = paper
@@ -87,8 +88,9 @@ def _unusable(mistake: Any, set_by: Mapping[str, str]) -> str:
     field = ".".join(part for part in mistake["loc"] if isinstance(part, str))
     expected = mistake["msg"].removeprefix("Input should be ")
     if field in set_by:
-        return f"--set {set_by[field]}: expected {expected}"
-    return f"--{field.replace('_', '-')} is {mistake['input']!r}; expected {expected}"
+        return f"--set {set_by[field]}: expected {expected}; give such a value"
+    option = field.replace("_", "-")
+    return f"--{option} is {mistake['input']!r}; expected {expected}; give such a value"
 
 
 def _set(values: dict[str, Any], setting: str) -> str:
@@ -103,7 +105,7 @@ def _set(values: dict[str, Any], setting: str) -> str:
     if not equals or field not in target or field == "augment":
         raise InputError(
             f"--set {setting}: expected KEY=VALUE with KEY one of {', '.join(values)}, "
-            f"augment.{', augment.'.join(values['augment'])}"
+            f"augment.{', augment.'.join(values['augment'])}; name one of them"
         )
     try:
         target[field] = tomllib.loads(f"value = {text}")["value"]
@@ -129,7 +131,9 @@ def sources_of(names: Sequence[Path | str]) -> list[tuple[Path, float]]:
         except ValueError:
             found.append((Path(name), 0.0))
         if not 0 < found[-1][1] < math.inf:
-            raise InputError(f"--also {name}: expected DIR or DIR=WEIGHT, the weight above 0")
+            raise InputError(
+                f"--also {name}: expected DIR or DIR=WEIGHT, the weight above 0; mend the weight"
+            )
     return found
 
 
@@ -161,7 +165,8 @@ def checkpoint_of(path: Path) -> Path:
         path = path / "checkpoint.pt"
     if not path.exists():
         raise InputError(
-            f"{path} does not exist; expected a checkpoint file, or the folder of a finished run"
+            f"{path} does not exist; expected a checkpoint file, or the folder of a finished run; "
+            "check the path"
         )
     return path
 
@@ -184,7 +189,7 @@ def train_lines(result: dict[str, Any]) -> list[str]:
     images = sum(result["images"]["train"].values())
     return [
         f"{result['epochs']} epochs in {result['seconds']:.0f} s, stopped: {result['stopped']}",
-        f"validation (n={val['n']}): {_metric(val, 'acc')}, {_metric(val, 'ap')}, {_metric(val, 'auc')}",
+        f"validation (n={val['n']}): {', '.join(show_metric(val, m) for m in ('acc', 'ap', 'auc'))}",
         *([f"targets: P(fake) of {soft} of {images} images, else the class"] if soft else []),
         *skip_lines(result["skipped"], "metrics.json"),
         *moved_lines(result),
@@ -207,10 +212,11 @@ def predict_line(row: dict[str, Any]) -> str:
     return f"{row['score']:.4f}  {row['path']}"
 
 
-def _metric(values: dict[str, Any], key: str, *, named: bool = True) -> str:
+def show_metric(values: Mapping[str, Any], key: str) -> str:
+    """A metric by its name, with its interval where it has one: ``AP 0.917 [0.889, 0.938]``."""
     interval = (values.get("ci") or {}).get(key)
     inside = f" [{_number(interval[0])}, {_number(interval[1])}]" if interval else ""
-    return f"{key.upper() + ' ' if named else ''}{_number(values[key])}{inside}"
+    return f"{key.upper()} {_number(values[key])}{inside}"
 
 
 def _number(value: float | None) -> str:
@@ -338,9 +344,11 @@ def predict_paths(
 
 def export_lines(result: dict[str, Any]) -> list[str]:
     """What was written, and how close it is."""
+    calibrated = result["calibrated"]
     return [
         f"{result['path']}: {result['detector']}, {result['bytes'] / 1e6:.1f} MB, "
-        f"preprocessing {result['preprocessing_digest']} inside",
+        f"preprocessing {result['preprocessing_digest']} {'and calibration ' if calibrated else ''}inside",
+        *([] if calibrated else ["not calibrated: it gives scores and no verdict"]),
         f"checked on {result['pictures']} pictures: logits within {result['largest_difference']:.1e} of "
         f"torch's in float64 (torch's own in float32: {result['torch_difference']:.1e}; allowed: "
         f"{result['tolerance']:.2g})",
@@ -382,7 +390,7 @@ def parity_lines(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def require_images(paths: list[Path]) -> None:
+def require_images(paths: Sequence[Path]) -> None:
     """Check that there are paths, and that each is there.
 
     Raises:
@@ -392,41 +400,75 @@ def require_images(paths: list[Path]) -> None:
         raise InputError("no image is named; expected images or folders; add them")
     for path in paths:
         if not path.exists():
-            raise InputError(f"{path} does not exist; expected an image or a folder of images")
+            raise InputError(
+                f"{path} does not exist; expected an image or a folder of images; check the path"
+            )
 
 
-def evaluate_run(checkpoint: Path, root: Path, out: Path, workspace: Workspace) -> dict[str, Any]:
+def evaluate_run(
+    checkpoint: Path, root: Path, out: Path, workspace: Workspace, progress: Progress
+) -> dict[str, Any]:
     """A checkpoint's numbers on a release; its scores go to the catalog, so that `why` can tell them.
 
-    Done before for the same checkpoint and images, it is read, not done again.
+    Done before for the same checkpoint, calibration and images, it is read, not done again.
     """
-    import pyarrow.parquet as pq
+    from train.scores import SCORES_FILE, read_scores
 
     place = out / "evaluation"
-    result = _evaluated(checkpoint, root, place)
-    scores = pq.read_table(place / "scores.parquet", columns=["sha256", "logit"]).to_pylist()
+    result = _evaluated(checkpoint, root, place, progress)
+    scored = read_scores(place / SCORES_FILE)
     model = result["checkpoint"]["sha256"]
-    rows = [Score(model=model, digest=row["sha256"], logit=row["logit"]) for row in scores]
+    pairs = zip(scored.digests, scored.logits.tolist(), strict=True)
+    rows = [Score(model=model, digest=digest, logit=logit) for digest, logit in pairs]
     workspace.catalog.add("score", rows, replace=True)
     return result
 
 
-def _evaluated(checkpoint: Path, root: Path, place: Path) -> dict[str, Any]:
+def _evaluated(checkpoint: Path, root: Path, place: Path, progress: Progress) -> dict[str, Any]:
     """The evaluation in `place`, made there if it is not one of this checkpoint and this release."""
     from pipelines.evaluation import evaluate_folder
+    from train.artifacts import write_json
+    from train.calibration import calibration_path
 
     of = {
-        "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "checkpoint": _digest(checkpoint),
+        "calibration": _digest(calibration_path(checkpoint)),
         "root_hash": json.loads((root / "release.json").read_text())["root_hash"],
         "code_version": version("wildrf"),
     }
-    mark = place / "of.json"
-    if mark.is_file() and json.loads(mark.read_text()) == of:
-        found: dict[str, Any] = json.loads((place / "metrics.json").read_text())
+    found = _kept(place, of)
+    if found is not None:
         return found
+    mark = place / MARK
     mark.unlink(missing_ok=True)
-    result = evaluate_folder(checkpoint, root, place, None)
-    waiting = place / ".of.json"
-    waiting.write_text(json.dumps(of, indent=1) + "\n")
-    waiting.replace(mark)
+    result = evaluate_folder(checkpoint, root, place, None, progress=progress)
+    write_json(mark, {**of, "data": result["data"]["digest"]})
     return result
+
+
+MARK = "of.json"
+"""Beside an evaluation that `run` made: what it is of."""
+
+
+def _kept(place: Path, of: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The evaluation in `place` if it is of just that; None if not, or if `evaluate` put another there since.
+
+    One of the same images that has more in it, such as `--reencoded`, is kept.
+    """
+    from train.scores import SCORES_FILE, read_scores
+
+    try:
+        mark, found = (json.loads((place / name).read_bytes()) for name in (MARK, "metrics.json"))
+        data = mark.pop("data")
+        scored = read_scores(place / SCORES_FILE)
+        told = (found["checkpoint"]["sha256"], found["data"]["digest"])
+        scores = (scored.context["checkpoint"]["sha256"], scored.digest)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, InputError):
+        return None
+    same = mark == of and told == scores == (of["checkpoint"], data)
+    return found if same else None
+
+
+def _digest(file: Path) -> str | None:
+    """The SHA-256 of a file; None if there is none."""
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None

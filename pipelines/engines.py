@@ -48,7 +48,7 @@ def open_engine(
     """
     count = workers if workers is not None else (os.cpu_count() or 1)
     if count < 1:
-        raise InputError(f"--workers is {count}; expected 1 or more")
+        raise InputError(f"--workers is {count}; expected 1 or more; leave it out for one per core")
     if name == "local" and count == 1:
         yield Serial()
     elif name == "local":
@@ -58,7 +58,7 @@ def open_engine(
         with _dask_client(scheduler, count) as client:
             yield DaskEngine(client)
     else:
-        raise InputError(f"there is no engine {name!r}; expected local or dask")
+        raise InputError(f"there is no engine {name!r}; expected local or dask; name one of them")
 
 
 class LocalPool:

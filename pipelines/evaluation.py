@@ -342,9 +342,12 @@ def _keep_run(out: Path) -> None:
 
 
 def _telling(progress: Progress) -> Callable[[int, int], None]:
+    """Tells how far each pass over the images is; the second is that of `--reencoded`."""
+    passes = iter(("score", "score re-encoded"))
+
     def tell(done: int, total: int) -> None:
         if done == 1:
-            progress.start("score", total)
+            progress.start(next(passes), total)
         progress.advance(1)
 
     return tell

@@ -13,11 +13,12 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from curate.work import Progress
-from pipelines.detect import checkpoint_of
+from pipelines.detect import checkpoint_of, require_images
 from pipelines.output import skip_lines
 from pipelines.stress import default_place
 from schemas.errors import InputError
-from schemas.layout import SUFFIXES
+from schemas.labels import Label
+from schemas.layout import SUFFIXES, place
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -74,10 +75,10 @@ def run(asked: Asked, progress: Progress) -> dict[str, Any]:
 
     looking = _looking(asked)
     found = list(files(asked.paths))
-    count = min(len(found), asked.max_images)
-    _make_room(looking.out, count)
-    progress.start("explain", 2 * count)
-    rows, skipped = _measure(looking, found[:count], progress)
+    chosen = choose(found, asked.max_images)
+    _make_room(looking.out, len(chosen))
+    progress.start("explain", 2 * len(chosen))
+    rows, skipped = _measure(looking, chosen, progress)
     if not rows:
         raise InputError(
             f"none of {len(skipped)} files decodes (first: {skipped[0]['reason']}); expected images; "
@@ -167,9 +168,8 @@ def files(paths: Sequence[Path]) -> Iterator[Path]:
     """
     from train.data import walk_files
 
+    require_images(paths)
     for path in paths:
-        if not path.exists():
-            raise InputError(f"{path} does not exist; expected an image or a folder of images")
         if not path.is_dir():
             yield path
             continue
@@ -177,6 +177,23 @@ def files(paths: Sequence[Path]) -> Iterator[Path]:
         if not inside:
             raise InputError(f"{path} holds no image file; expected names such as .jpg; check it")
         yield from inside
+
+
+def choose(found: Sequence[Path], most: int) -> list[Path]:
+    """At most `most` of the pictures, in their order: as many of either class, spread over all of it.
+
+    The class is what the folders say; pictures without one are a class of their own.
+    """
+    from train.deploy.parity import spread_over
+
+    classes: dict[Label | None, list[int]] = {}
+    for position, path in enumerate(found):
+        at = place(path)
+        classes.setdefault(at.label if at else None, []).append(position)
+    chosen: list[int] = []
+    for done, part in enumerate(sorted(classes.values(), key=len)):  # what a small one leaves over
+        chosen += spread_over(part, (most - len(chosen)) // (len(classes) - done))
+    return [found[position] for position in sorted(chosen)]
 
 
 def _open(path: Path, loaded: "LoadedDetector") -> tuple["Image", tuple[int, int]]:
@@ -320,7 +337,10 @@ def lines(result: dict[str, Any]) -> list[str]:
     if result["smoothness"] is not None:
         told.append(_smoothness(result["smoothness"]))
     if result["of"] > len(result["images"]) + len(result["skipped"]):
-        told.append(f"the first {len(result['images'])} of {result['of']}; --max-images for more")
+        told.append(
+            f"{len(result['images'])} of {result['of']} pictures, spread over all and alike over the "
+            "classes; --max-images for more"
+        )
     return [*told, f"report: {result['report']}"]
 
 

@@ -23,7 +23,8 @@ from curate.workspace import Workspace
 from labeling.stage import take_in_all
 from labeling.tasks import read_export
 from pipelines import judge
-from schemas.errors import GateError, InputError, OtherRunError
+from pipelines.detect import show_metric
+from schemas.errors import InputError, OtherRunError
 
 Say = Callable[[str], None]
 
@@ -64,10 +65,10 @@ class Stage:
 def run_stages(context: Context, stages: tuple["Stage", ...]) -> dict[str, Any]:
     """Every stage in turn; how each went and how long it took.
 
-    Raises:
-        GateError: if a gate that must hold said no; what was found is said before.
+    A leak stops it: `stopped` then says so and what to do, else it is None. `passes` is whether every gate
+    said yes.
     """
-    report = []
+    report, stopped = [], None
     for stage in stages:
         began = time.monotonic()
         result = stage.work(context)
@@ -77,11 +78,18 @@ def run_stages(context: Context, stages: tuple["Stage", ...]) -> dict[str, Any]:
         context.told.append((stage.name, summary(stage.name, result), seconds))
         context.say(f"{stage.name}: {context.told[-1][1]} ({seconds:.1f} s)")
         if stage.name == "check" and not result["clean"]:
-            context.say("a leak stops the run: nothing is released")
-            raise GateError(
-                f"the splits leak; see `wildrf check --release {context.workspace.policy.release}`"
-            )
-    return {"stages": report, "simulated": context.workspace.policy.simulated}
+            stopped = LEAKS.format(release=context.workspace.policy.release)
+            context.say(stopped)
+            break
+    return {
+        "stages": report,
+        "stopped": stopped,
+        "passes": stopped is None and context.results.get("audit", {}).get("passes", True),
+        "simulated": context.workspace.policy.simulated,
+    }
+
+
+LEAKS = "the splits leak; expected no leak, so nothing is released; see `wildrf check --release {release}`"
 
 
 def plan(context: Context, stages: tuple["Stage", ...]) -> dict[str, Any]:
@@ -171,6 +179,7 @@ def train(context: Context) -> dict[str, Any]:
             context.run,
             context.workspace.policy.train,
             on_epoch=lambda report: context.say(say_epoch(report)),
+            progress=context.progress,
         )
     except OtherRunError as error:
         raise InputError(
@@ -188,7 +197,9 @@ def evaluate(context: Context) -> dict[str, Any]:
     from pipelines.detect import evaluate_run
 
     checkpoint = context.run / "checkpoint.pt"
-    return evaluate_run(checkpoint, context.release, context.run, context.workspace)
+    return evaluate_run(
+        checkpoint, context.release, context.run, context.workspace, context.progress
+    )
 
 
 def exports_left(context: Context) -> str:
@@ -258,12 +269,8 @@ def _placed(result: dict[str, Any]) -> str:
 
 
 def _evaluated(result: dict[str, Any]) -> str:
-    cells = (f"{p} AP {_show(v['ap'])} (n={v['n']})" for p, v in result["platforms"].items())
-    return f"mean AP {_show(result['mean']['ap'])}: {', '.join(cells)}"
-
-
-def _show(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    cells = (f"{p} {show_metric(v, 'ap')} (n={v['n']})" for p, v in result["platforms"].items())
+    return f"mean {show_metric(result['mean'], 'ap')}: {', '.join(cells)}"
 
 
 SUMMARIES: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -282,7 +289,7 @@ SUMMARIES: dict[str, Callable[[dict[str, Any]], str]] = {
     "release": lambda r: f"{r['images']} images, root hash {r['root_hash'][:12]}",
     "audit": lambda r: f"{r['verdict']}: {r['why']}",
     "train": lambda r: (
-        f"val AP {_show(r['val']['ap'])} (n={r['val']['n']}) after {r['epochs']} epochs"
+        f"val {show_metric(r['val'], 'ap')} (n={r['val']['n']}) after {r['epochs']} epochs"
     ),
     "evaluate": _evaluated,
     "distill": lambda r: _evaluated(r["evaluation"]),

@@ -294,8 +294,19 @@ def read_calibration(
     """
     if not path.is_file():
         return None
+    return parse_calibration(path.read_bytes(), str(path), checkpoint, preprocessing)
+
+
+def parse_calibration(
+    content: bytes, where: str, checkpoint: str, preprocessing: str | None = None
+) -> Calibration:
+    """The calibration in `content`, JSON that lies at `where`; otherwise as `read_calibration`.
+
+    Raises:
+        CheckpointError: if it is damaged, or of another checkpoint or preprocessing.
+    """
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(content)
         if found.pop("format") != FORMAT or found.pop("version") != VERSION:
             raise ValueError("not a calibration of this version")
         rows = tuple(Conformal(**row) for row in found.pop("conformal"))
@@ -307,18 +318,18 @@ def read_calibration(
         usable = False
     if not usable:
         raise CheckpointError(
-            f"{path} is damaged; expected what `wildrf calibrate` wrote; calibrate again or delete it"
+            f"{where} is damaged; expected what `wildrf calibrate` wrote; calibrate again or delete it"
         )
-    _require_of(path, "checkpoint", calibration.checkpoint, checkpoint)
+    _require_of(where, "checkpoint", calibration.checkpoint, checkpoint)
     if preprocessing is not None:
-        _require_of(path, "preprocessing", calibration.preprocessing, preprocessing)
+        _require_of(where, "preprocessing", calibration.preprocessing, preprocessing)
     return calibration
 
 
-def _require_of(path: Path, what: str, stated: str, found: str) -> None:
+def _require_of(where: str, what: str, stated: str, found: str) -> None:
     if stated != found:
         raise CheckpointError(
-            f"{path.name} is of {what} {stated[:12]}, this one is {found[:12]}; expected a calibration of "
+            f"{where} is of {what} {stated[:12]}, this one is {found[:12]}; expected a calibration of "
             "the same weights and preprocessing; run `wildrf calibrate` again, or delete the file"
         )
 

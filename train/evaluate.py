@@ -117,7 +117,7 @@ def evaluate(
         workers: decoding threads.
         draws: bootstrap draws of the intervals.
         seed: of the bootstrap.
-        on_image: called with (images done, images in all).
+        on_image: called with (images done, images in all); a second time from 1 on with `reencoded`.
         known: gives file facts and leaks.
         reencoded: score every image a second time in one common format.
 
@@ -146,7 +146,7 @@ def evaluate(
         common = CommonFormat(loaded.preprocessing.size)
         how = common.words
         files = [root / path for path in found.scored.paths]
-        again, odd = _rescored(loaded, files, common, compute, batch, workers)
+        again, odd = _rescored(loaded, files, common, compute, batch, workers, on_image)
         if any(not np.isfinite(again[k]) for k in range(len(files)) if k not in odd):
             raise _no_number(checkpoint, "a re-encoded image")
         found = _without_format(found, odd)
@@ -161,13 +161,20 @@ def _rescored(
     compute: Compute,
     batch: int,
     workers: int,
+    on_image: Callable[[int, int], None] | None,
 ) -> tuple[Floats, dict[int, str]]:
     """Logits (N,) in the common format, NaN for images that have none, and why these have none."""
     odd = unsaveable(files, common)
     kept = [position for position in range(len(files)) if position not in odd]
     logits = np.full(len(files), np.nan)
     logits[kept] = rescore(
-        loaded, [files[k] for k in kept], common, compute=compute, batch=batch, workers=workers
+        loaded,
+        [files[k] for k in kept],
+        common,
+        compute=compute,
+        batch=batch,
+        workers=workers,
+        on_image=on_image,
     )
     return logits, odd
 

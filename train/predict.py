@@ -58,18 +58,18 @@ def predict(
     """Yield {path, logit, score} per file, or {path, error}; folders are walked if `folders`.
 
     The score is sigmoid(logit): above 0.5 means fake. `checkpoint` may be an exported ONNX file. With a
-    calibration beside it (`wildrf calibrate`), a row also has the calibrated `probability` of fake and, by
-    the calibrated `threshold` of the logit, a `verdict`: real or fake, or undecided where that was asked for.
+    calibration beside it (`wildrf calibrate`), or inside an exported file, a row also has the calibrated
+    `probability` of fake and, by the calibrated `threshold` of the logit, a `verdict`: real or fake, or
+    undecided where that was asked for.
 
     Where it was, the verdict is by the `band` of logits [low, high]: real below, fake above, else undecided.
 
     Raises:
-        CheckpointError: if the checkpoint, or the calibration beside it, cannot be used.
+        CheckpointError: if the checkpoint, or its calibration, cannot be used.
         InputError: if the device is not there.
     """
     files = (file for path in paths for file in (expand(path) if folders else [path]))
-    of, rows = _rows(checkpoint, files, device, precision, batch, workers)
-    calibration = read_calibration(calibration_path(checkpoint), *of)
+    calibration, rows = _rows(checkpoint, files, device, precision, batch, workers)
     for row in rows:
         if row.logit is None:
             yield {"path": str(row.path), "error": row.error}
@@ -90,17 +90,18 @@ def _told(logit: float, calibration: Calibration | None) -> dict[str, Any]:
 
 def _rows(
     checkpoint: Path, files: Iterable[Path], device: str, precision: str, batch: int, workers: int
-) -> tuple[tuple[str, str], Iterator[Scored]]:
-    """The digests of weights and preprocessing, and what they make of the files."""
+) -> tuple[Calibration | None, Iterator[Scored]]:
+    """The calibration of a detector, and what it makes of the files."""
+    beside = calibration_path(checkpoint)
     if is_onnx(checkpoint):
         exported = load_onnx(checkpoint, device=device)
+        calibration = read_calibration(beside, *exported.of) or exported.calibration
         rows = score_with(exported, exported.preprocessing, files, batch=batch, workers=workers)
-        of = exported.meta.get("wildrf.checkpoint_sha256", ""), exported.preprocessing.digest
-        return of, rows
+        return calibration, rows
     loaded = load_detector(checkpoint)
     compute = choose_compute(device, precision, loaded.spec)
-    of = loaded.digest, loaded.preprocessing.digest
-    return of, score_files(loaded, files, compute=compute, batch=batch, workers=workers)
+    calibration = read_calibration(beside, loaded.digest, loaded.preprocessing.digest)
+    return calibration, score_files(loaded, files, compute=compute, batch=batch, workers=workers)
 
 
 def sigmoid(logit: float) -> float:

@@ -8,7 +8,7 @@ detector loses here it may have owed to either, so the gap is an upper bound of 
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -111,10 +111,19 @@ def rescore(
     compute: Compute,
     batch: int,
     workers: int,
+    on_image: Callable[[int, int], None] | None = None,
 ) -> Floats:
-    """Logits (N,) of images that are known to decode, each in the common format."""
+    """Logits (N,) of images that are known to decode, each in the common format.
+
+    `on_image` is called with (images done, images in all).
+    """
     detector, own = compute.place(loaded.model), loaded.preprocessing
     see = partial(reencoded_pixels, preprocessing=own, common=common)
     with quiet_decoder():
         images = in_order(see, paths, workers=workers)
-        return np.array(list(score_images(detector, loaded.spec, images, own, compute, batch)))
+        logits = []
+        for logit in score_images(detector, loaded.spec, images, own, compute, batch):
+            logits.append(logit)
+            if on_image is not None:
+                on_image(len(logits), len(paths))
+        return np.array(logits)

@@ -28,7 +28,7 @@ def export_onnx(
             metavar="T",
             min=0,
             help="How far logits may be off: T (1 + |logit|); default: 1e-5, and for a deep detector "
-            "three times what torch's own float32 is off by, if that is more.",
+            "three times what torch's own float32 is off by, if that is more, up to 1e-4.",
         ),
     ] = None,
     as_json: Json = False,

@@ -29,7 +29,13 @@ def explain(
         ),
     ] = None,
     max_images: Annotated[
-        int, typer.Option("--max-images", metavar="N", min=1, help="At most so many pictures.")
+        int,
+        typer.Option(
+            "--max-images",
+            metavar="N",
+            min=1,
+            help="At most so many pictures, spread over all, of each class alike.",
+        ),
     ] = 24,
     device: DeviceOrAuto = "auto",
     as_json: Json = False,

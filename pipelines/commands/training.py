@@ -141,6 +141,7 @@ def distill(
     cache: Cache = None,
     device: Device = None,
     cases: Cases = None,
+    workspace: WorkspaceDir = None,
     as_json: Json = False,
 ) -> None:
     """Teach a small detector what a large one sees.
@@ -150,7 +151,7 @@ def distill(
     from pipelines import cases as known
     from pipelines import detect
 
-    table = known.table_for(cases, context.obj)
+    table = known.table_for(cases, workspace or context.obj)
     told = Output(as_json)
     with working() as progress:
         result = detect.distill_run(

@@ -44,7 +44,7 @@ def run(
             )
             return
         result = whole_run.run_stages(state, whole_run.STAGES)
-    show(result, [], as_json, passes=state.results["audit"]["passes"])
+    show(result, [], as_json, passes=result["passes"])
 
 
 def demo(

@@ -113,6 +113,7 @@ def test_help_imports_nothing_heavy():
 DETECTOR_VERBS = {
     "train": "{set} --out {new}",
     "distill": "{ckpt} --data {set} --out {new}",
+    "import-ckpt": "{ckpt} --out {new}",
     "evaluate": "{ckpt} {set}",
     "calibrate": "{ckpt} {set}",
     "compare": "{ckpt} {ckpt}2",
@@ -484,6 +485,29 @@ def test_check_finds_a_leak_and_says_what_it_passed_over(wildrf, tmp_path):
     assert found["broken"] == 1
     assert "1 files that are no images were ignored: 1 .txt" in told.err
     assert "1 images lie under no label's folder" in told.err
+
+
+def test_a_leak_that_stops_a_run_is_in_its_document(wildrf, tmp_path, monkeypatch):
+    from curate.work import Serial, Silent
+    from pipelines import judge, whole_run
+
+    wildrf("init", tmp_path / "mine")
+    place = leaking(tmp_path / "set")
+    found = judge.survey_folder(place, Serial(), Silent())
+    stages = (
+        whole_run.Stage("check", "looks", lambda _: judge.check(found, distance_bits=8)),
+        whole_run.Stage("release", "writes", lambda _: pytest.fail("a leak stops the run")),
+    )
+    monkeypatch.setattr(whole_run, "STAGES", stages)
+
+    answer = wildrf("run", "--workspace", tmp_path / "mine", "--json")
+
+    assert answer.code == 1
+    result = json.loads(answer.out)
+    assert [(s["name"], s["clean"]) for s in result["stages"]] == [("check", False)]
+    assert result["stopped"].startswith("the splits leak; expected no leak")
+    assert result["stopped"] in answer.err.splitlines()
+    assert result["passes"] is False
 
 
 def test_a_reader_that_has_enough_is_no_error(grown):

@@ -1,6 +1,7 @@
 """export-onnx, parity and cases as a user meets them: lines, JSON, exit codes."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 
@@ -12,8 +13,8 @@ from PIL import Image
 from curate.workspace import create_workspace
 from pipelines import cases
 from pipelines.detect import say_epoch
-from train.calibration import calibrate, write_calibration
-from train.checkpoint import pack, to_bytes, write_atomically
+from train.calibration import Band, calibrate, write_calibration
+from train.checkpoint import load_detector, pack, to_bytes, write_atomically
 from train.config import build_detector
 from train.detectors import DETECTORS
 from train.engine import EpochReport
@@ -121,6 +122,58 @@ def test_predict_scores_with_the_exported_file(exported, run_folder, pictures, w
         assert row["logit"] == pytest.approx(other["logit"], rel=1e-5, abs=1e-5)
 
 
+def calibrated(run_folder, copy):
+    """A copy of the run, calibrated, undecided from -1 to 1."""
+    shutil.copytree(run_folder, copy)
+    loaded = load_detector(copy / "checkpoint.pt")
+    made = calibrate(
+        np.repeat([-1.0, 1.0], 40),
+        np.repeat([0, 1], 40),
+        checkpoint=loaded.digest,
+        preprocessing=loaded.preprocessing.digest,
+        data={},
+        undecided=0.05,
+    )
+    made = replace(made, temperature=2.0, threshold=0.1, band=Band(0.05, -1.0, 1.0))
+    write_calibration(copy / "checkpoint.calibration.json", made)
+    return copy
+
+
+def test_a_calibration_goes_into_the_exported_file_wherever_that_goes(
+    exported, run_folder, pictures, wildrf, tmp_path
+):
+    run = calibrated(run_folder, tmp_path / "run")
+    (tmp_path / "elsewhere").mkdir()
+
+    answer = wildrf("export-onnx", run, "--out", tmp_path / "elsewhere/a.onnx", "--json")
+    told = wildrf("export-onnx", run, "--out", tmp_path / "elsewhere/b.onnx")
+    of_file = wildrf("predict", tmp_path / "elsewhere/a.onnx", pictures, "--json")
+    of_run = wildrf("predict", run, pictures, "--json")
+
+    assert json.loads(answer.out)["calibrated"] is True
+    assert exported["calibrated"] is False
+    assert "and calibration inside" in told.err
+    rows, want = (list(map(json.loads, a.out.splitlines())) for a in (of_file, of_run))
+    assert [(r["verdict"], r["threshold"]) for r in rows] == [
+        (r["verdict"], r["threshold"]) for r in want
+    ]
+    assert [r["probability"] for r in rows] == pytest.approx([r["probability"] for r in want], 1e-4)
+
+
+def test_a_calibration_of_other_weights_is_told_before_anything_is_exported(
+    exported, run_folder, wildrf, tmp_path
+):
+    run = calibrated(run_folder, tmp_path / "run")
+    stale = run / "checkpoint.calibration.json"
+    stale.write_text(stale.read_text().replace(exported["checkpoint_sha256"], "0" * 64))
+
+    answer = wildrf("export-onnx", run, "--out", tmp_path / "a.onnx")
+
+    assert answer.code == 2
+    assert "is of checkpoint 000000000000, this one is" in answer.err
+    assert not (tmp_path / "a.onnx").exists()
+
+
 def test_train_looks_at_the_cases_again_and_lists_what_changed(pictures, wildrf, tmp_path):
     cases = tmp_path / "cases"
     cases.mkdir()
@@ -154,6 +207,23 @@ def test_a_bad_table_of_cases_is_told_before_hours_of_training(pictures, wildrf,
     assert answer.code == 2
     assert "expected 'perhaps'" in answer.err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_student_is_judged_by_the_cases_of_the_workspace_that_is_named_after_the_verb(
+    run_folder, pictures, wildrf, tmp_path
+):
+    workspace = create_workspace(tmp_path / "set").root
+    (workspace / "cases").mkdir()
+    (workspace / "cases/cases.csv").write_text("path,expected\na.png,perhaps\n")
+    out = tmp_path / "student"
+
+    answer = wildrf(
+        "distill", run_folder, "--data", pictures, "--out", out, "--workspace", workspace
+    )
+
+    assert answer.code == 2
+    assert "expected 'perhaps'" in answer.err
+    assert not out.exists()
 
 
 def test_cases_are_exit_code_1_where_one_gets_another_verdict(

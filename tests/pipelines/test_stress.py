@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from scipy.stats import ttest_1samp
 
+from pipelines.explain import choose
 from pipelines.report.stress import verdict
 from schemas.policy import TrainPolicy
 from train.stress import TESTS
@@ -317,6 +318,48 @@ def test_the_page_has_some_pictures_spread_over_all_and_says_how_many_more_there
     assert f'alt="map of patch logits over {pictures / "24.jpg"}"' in html
     assert len(json.loads(answer.out)["images"]) == 26
     assert len(list((tmp_path / "maps").glob("*.png"))) == 26
+
+
+@pytest.mark.parametrize(
+    ("reals", "fakes", "others", "most", "taken"),
+    [
+        (100, 100, 0, 24, (12, 12, 0)),
+        (100, 3, 0, 24, (21, 3, 0)),
+        (0, 0, 100, 24, (0, 0, 24)),
+        (100, 100, 100, 24, (8, 8, 8)),
+        (5, 7, 0, 24, (5, 7, 0)),
+        (9, 9, 0, 1, (0, 1, 0)),
+    ],
+)
+def test_of_too_many_pictures_as_many_of_each_class_are_explained_spread_over_all(
+    reals, fakes, others, most, taken
+):
+    folders = (("set/test/x/0_real", reals), ("set/test/x/1_fake", fakes), ("loose", others))
+    parts = [[Path(folder) / f"{k:03}.jpg" for k in range(n)] for folder, n in folders]
+    found = [path for part in parts for path in part]
+
+    chosen = choose(found, most)
+
+    assert tuple(sum(path in part for path in chosen) for part in parts) == taken
+    assert chosen == sorted(chosen, key=found.index)
+    for part, count in zip(parts, taken, strict=True):
+        if count > 1:
+            assert {part[0], part[-1]} <= set(chosen)
+
+
+def test_of_a_release_both_classes_are_explained_and_that_there_are_more_is_said(
+    wildrf, known, tmp_path
+):
+    answer = wildrf(
+        "explain", known / "run", known / "set/test", "--out", tmp_path, "--max-images", 4
+    )
+
+    assert answer.code == 0, answer.err
+    rows = json.loads((tmp_path / "explain.json").read_text())["images"]
+    assert [Path(row["path"]).parent.name for row in rows] == ["0_real"] * 2 + ["1_fake"] * 2
+    assert (
+        "4 of 51 pictures, spread over all and alike over the classes; --max-images" in answer.err
+    )
 
 
 def test_of_few_pictures_there_is_no_interval_and_that_is_said(wildrf, known, explained, tmp_path):

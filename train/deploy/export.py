@@ -7,8 +7,9 @@
 
 Everything between is inside: resize (`train.deploy.graph`), scaling, normalisation, representation, the
 folded network and the pool. Decoding is not: whoever calls it decodes to RGB and turns it upright. The file
-names its checkpoint, preprocessing, versions and licence, and is written only after ONNX Runtime gave the
-logits of the unfolded detector, in float64 in torch, on pictures of many shapes, as well as float32 can.
+names its checkpoint, preprocessing, versions and licence, carries the calibration that lies beside the
+checkpoint, and is written only after ONNX Runtime gave the logits of the unfolded detector, in float64 in
+torch, on pictures of many shapes, as well as float32 can.
 """
 
 import json
@@ -27,10 +28,20 @@ from PIL import Image
 from torch import Tensor, nn
 
 from schemas.errors import CheckpointError, GateError, InputError
+from train.calibration import calibration_path, read_calibration
 from train.checkpoint import STORED, LoadedDetector, load_detector, write_atomically
 from train.config import code_versions
 from train.deploy.fold import exact_logits, fold
-from train.deploy.runtime import FORMAT, LOGIT, VERSION, OnnxDetector, load_onnx, need, open_session
+from train.deploy.runtime import (
+    CALIBRATION,
+    FORMAT,
+    LOGIT,
+    VERSION,
+    OnnxDetector,
+    load_onnx,
+    need,
+    open_session,
+)
 from train.detectors import PatchDetector
 from train.transforms import Preprocessing, normalise, to_batch, to_pixels
 
@@ -63,7 +74,8 @@ LICENCE = {
 class Exported:
     """What was written, and how close it is: the largest difference of a logit, and on how many pictures.
 
-    `torch_difference` is that of torch's own float32, of which the tolerance takes account.
+    `torch_difference` is that of torch's own float32, of which the tolerance takes account; `calibrated` says
+    whether a calibration is inside.
     """
 
     path: Path
@@ -76,6 +88,7 @@ class Exported:
     torch_difference: float
     pictures: int
     tolerance: float
+    calibrated: bool
 
     def to_dict(self) -> dict[str, Any]:
         """As `wildrf export-onnx --json` shows it."""
@@ -94,7 +107,8 @@ def export_onnx(
         tolerance: of the check, as a part of 1 + the logit; by default that of `allowed`.
 
     Raises:
-        CheckpointError: if the checkpoint cannot be used, or its preprocessing not put into ONNX.
+        CheckpointError: if the checkpoint or its calibration cannot be used, or its preprocessing not put
+            into ONNX.
         InputError: if a package is missing, or `out` is a folder.
         GateError: if the logits differ by more than the tolerance; nothing is written.
     """
@@ -103,12 +117,16 @@ def export_onnx(
     if out.is_dir():
         raise InputError(f"{out} is a folder; expected a file name such as detector.onnx")
     loaded = load_detector(checkpoint)
+    of = loaded.digest, loaded.preprocessing.digest
+    calibration = read_calibration(calibration_path(checkpoint), *of)
     model = to_model(loaded, patch_map=patch_map)
     found = check(loaded, model.SerializeToString(), out.name)
     checked = require_close(found, allowed(found, loaded.spec.name, tolerance), out.name)
     _state(model, {"wildrf.checked": json.dumps(checked)})
+    if calibration is not None:
+        _state(model, {CALIBRATION: json.dumps(calibration.to_dict(), sort_keys=True)})
     write_atomically(out, model.SerializeToString(deterministic=True))
-    return _exported(out, loaded, checked)
+    return _exported(out, loaded, checked, calibration is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +170,9 @@ def require_close(found: Differences, tolerance: float, name: str) -> dict[str, 
     }
 
 
-def _exported(out: Path, loaded: LoadedDetector, checked: dict[str, Any]) -> Exported:
+def _exported(
+    out: Path, loaded: LoadedDetector, checked: dict[str, Any], calibrated: bool
+) -> Exported:
     """What lies at `out` now."""
     return Exported(
         path=out,
@@ -161,6 +181,7 @@ def _exported(out: Path, loaded: LoadedDetector, checked: dict[str, Any]) -> Exp
         detector=loaded.spec.name,
         checkpoint_sha256=loaded.digest,
         preprocessing_digest=loaded.preprocessing.digest,
+        calibrated=calibrated,
         **checked,
     )
 

@@ -11,7 +11,7 @@ RGB at its own size), resize (8-bit), normalise, or network.
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ from train.deploy.runtime import LOGIT, is_onnx, load_onnx, need, open_session
 from train.engine import predict_logits
 from train.predict import expand, score_files
 from train.transforms import Preprocessing, normalise, to_rgb
+
+T = TypeVar("T")
 
 FILES = 10
 """Files compared unless more are asked for."""
@@ -180,7 +182,7 @@ def _choose(
     return readable, skipped
 
 
-def spread_over(files: Sequence[Path], count: int) -> list[Path]:
+def spread_over(files: Sequence[T], count: int) -> list[T]:
     """`count` of `files`, the first and the last among them, evenly spread."""
     if len(files) <= count:
         return list(files)

@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import CheckpointError, InputError
+from train.calibration import Calibration, parse_calibration
 from train.transforms import Preprocessing
 
 FORMAT = "wildrf-onnx"
 VERSION = "1"
 LOGIT = "logit"
+CALIBRATION = "wildrf.calibration"
 
 Pixels = NDArray[np.uint8]
 
@@ -59,10 +61,26 @@ class OnnxDetector:
     threaded = False
 
     def __init__(self, session: Any, digest: str, meta: Mapping[str, str], name: str) -> None:
-        self.digest, self.meta = digest, dict(meta)
+        self.digest, self.meta, self._name = digest, dict(meta), name
         self.preprocessing = _preprocessing(meta, name)
         self._session = session
         self._outputs = [LOGIT]
+
+    @property
+    def of(self) -> tuple[str, str]:
+        """The digests of the checkpoint and of the preprocessing that this is."""
+        return self.meta.get("wildrf.checkpoint_sha256", ""), self.preprocessing.digest
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """That of the checkpoint when it was exported, if it had one.
+
+        Raises:
+            CheckpointError: if it is damaged.
+        """
+        stated = self.meta.get(CALIBRATION)
+        where = f"the calibration in {self._name}"
+        return parse_calibration(stated.encode(), where, *self.of) if stated else None
 
     def __call__(self, images: Sequence[Pixels]) -> list[float]:
         """The logit of each of `images` (H, W, 3), of any size; neighbours of one size share a batch."""
