@@ -25,6 +25,7 @@ from pipelines.commands import (
 )
 from pipelines.commands.options import HELP, WorkspaceDir
 from pipelines.commands.telling import INTERRUPTED
+from pipelines.interrupting import Ear, heard
 
 TOPICS = (
     workspace,  # init, doctor
@@ -109,17 +110,16 @@ def main(arguments: list[str] | None = None) -> None:
     import os
     import warnings
 
-    from pipelines.interrupting import heard
     from pipelines.output import warnings_told
 
     gc.set_threshold(GARBAGE)
     telling = bool(os.environ.get("WILDRF_TRACEBACK"))
     _open_streams()
-    with warnings.catch_warnings(), heard(), warnings_told():
+    with warnings.catch_warnings(), heard() as ear, warnings_told():
         if not telling:
             warnings.simplefilter("ignore")  # meant for developers of what we are built on
         try:
-            code = _run(arguments)
+            code = _run(arguments, ear)
         except Exception as error:
             if telling:
                 raise
@@ -134,34 +134,40 @@ def main(arguments: list[str] | None = None) -> None:
 NO_TORCH = "torch is not installed; expected it for detectors; pip install 'wildrf[train]'"
 
 
-def _run(arguments: list[str] | None) -> int:
-    """The exit code of one command line. Errors that are nobody's mistake in the code are told here."""
-    from schemas.errors import WildrfError
-
+def _run(arguments: list[str] | None, ear: Ear) -> int:
+    """The exit code of one command line; what a Ctrl-C was made into by others is an interruption."""
     try:
         code = app(arguments, prog_name="wildrf", standalone_mode=False)
         sys.stdout.flush()
-    except WildrfError as error:
-        return _fail(str(error), error.exit_code)
-    except typer.TyperException as error:
-        return _misused(error)
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        return _fail(NO_TORCH, 2)
-    except (BrokenPipeError, SystemExit) as error:
+    except SystemExit as error:
         return _reader_gone(error)
-    except MemoryError:
-        return _fail("out of memory; use fewer --workers or a smaller batch", 2)
-    except OSError as error:
-        return _fail(_system(error), 2)
     except Exception as error:
-        if not _by_ctrl_c(error):
-            raise
+        if not ear.came and not _by_ctrl_c(error):
+            return _told(error)
         code = INTERRUPTED
     if code == INTERRUPTED:
         return _fail("interrupted; what is done is kept, run the same command to go on", code)
     return code if isinstance(code, int) else 0
+
+
+def _told(error: Exception) -> int:
+    """The exit code of an error that is nobody's mistake in the code, which is told; raises any other."""
+    from schemas.errors import WildrfError
+
+    match error:
+        case WildrfError():
+            return _fail(str(error), error.exit_code)
+        case typer.TyperException():
+            return _misused(error)
+        case ModuleNotFoundError(name="torch"):
+            return _fail(NO_TORCH, 2)
+        case BrokenPipeError():
+            return _reader_gone(error)
+        case MemoryError():
+            return _fail("out of memory; use fewer --workers or a smaller batch", 2)
+        case OSError():
+            return _fail(_system(error), 2)
+    raise error
 
 
 def _by_ctrl_c(error: Exception) -> bool:

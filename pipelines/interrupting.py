@@ -3,7 +3,8 @@
 An import runs much code of others, and some of that swallows an interruption, by an `except`
 without a name, or ends the whole process in C++; pydantic, where it compiles a schema, takes it for
 an error of the schema, or for none. Then a command would go on, or die with a core dump, where it
-was asked to end.
+was asked to end. Some compiled code makes another error of it all the same: PyArrow, interrupted where it
+looks for a time zone, says that none is installed. So it is kept in mind that it came.
 """
 
 import os
@@ -21,13 +22,16 @@ BUILDING = "pydantic"
 """The package whose modules lose it."""
 
 
-class _Handler:
-    """What is done at a Ctrl-C: the same as ever, but where it can be heard."""
+class Ear:
+    """What is done at a Ctrl-C: the same as ever, but where it can be heard. `came` says if one did."""
 
     def __init__(self) -> None:
+        self.came = False
         self._waiting: threading.Timer | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        """The handler of the signal."""
+        self.came = True
         if not is_deaf(frame):
             signal.default_int_handler(number, frame)
         if self._waiting is None or not self._waiting.is_alive():
@@ -47,17 +51,18 @@ def is_deaf(frame: FrameType | None) -> bool:
 
 
 @contextmanager
-def heard() -> Iterator[None]:
-    """In the block, Ctrl-C comes where it is not lost.
+def heard() -> Iterator[Ear]:
+    """In the block, Ctrl-C comes where it is not lost; whether it came is told.
 
     Nothing is changed where it is ignored or handled by somebody else, nor outside the main thread.
     """
     mine = threading.current_thread() is threading.main_thread()
     if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
+        yield Ear()
         return
-    signal.signal(signal.SIGINT, _Handler())
+    ear = Ear()
+    signal.signal(signal.SIGINT, ear)
     try:
-        yield
+        yield ear
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -9,7 +9,9 @@ import time
 
 import pytest
 
+from pipelines import cli
 from pipelines.interrupting import heard, is_deaf
+from schemas.errors import InputError
 
 SWALLOWS = """
 import time
@@ -93,6 +95,21 @@ def test_outside_an_import_it_comes_at_once():
         signal.raise_signal(signal.SIGINT)
 
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_command_whose_ctrl_c_was_made_another_error_of_is_interrupted(monkeypatch, capsys):
+    def tries(*_, **__):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise InputError("no time zones are installed") from None
+
+    monkeypatch.setattr(cli, "app", tries)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["doctor"])
+
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.startswith("error: interrupted; what is done is kept")
 
 
 def test_who_ignores_it_goes_on_ignoring_it():
