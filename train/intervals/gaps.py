@@ -21,10 +21,10 @@ import numpy as np
 from train.intervals.groups import TAIL, Ends, Groups
 from train.metrics import Floats
 
-FEW_BINS, MANY_BINS = -2.5, 0.05
+FEW_BINS, MANY_BINS = -2.0, 0.05
 """What is added to a gap squared, in units of the variance of its noise, in the two profiles.
 
-Few: the gaps above 1.6 standard errors of their noise. Chosen in simulation, for gaps of all kinds and
+Few: the gaps above 1.4 standard errors of their noise. Chosen in simulation, for gaps of all kinds and
 none (tests of this module, `tests/benchmarks/intervals.py`): with 0 for both, the gaps as they are, 8 to
 17 % of the intervals miss the truth where the gaps are about as large as their noise.
 """
