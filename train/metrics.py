@@ -169,10 +169,14 @@ class Sample:
         gaps: Floats = self._as_they_are()[f"ece_gaps{suffix}"][0]
         return gaps
 
+    def image_gaps(self, suffix: str = "") -> tuple[Floats, NDArray[np.intp]]:
+        """(N,) P(fake) less the label of each image, times its weight, and its bin; highest score first."""
+        probability = sigmoids(self.logits / self._settings[suffix].temperature)
+        return self.weights * (probability - self.labels), bin_of(probability)
+
     def bins(self, suffix: str = "") -> Floats:
         """(2, B) how much the reals, and the fakes, weigh in each bin that `gaps` tells of."""
-        probability = sigmoids(self.logits / self._settings[suffix].temperature)
-        bins = bin_of(probability)
+        _, bins = self.image_gaps(suffix)
         sides = (self.labels == 0, self.labels == 1)
         held = np.array([np.bincount(bins[of], self.weights[of], BINS) for of in sides], np.float64)
         return held[:, np.unique(bins)]

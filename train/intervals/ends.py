@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import norm
 
-from train.intervals.gaps import calibration_error_interval, hidden_variance
+from train.intervals.gaps import calibration_error_interval, chance_correlation, hidden_variance
 from train.intervals.groups import CONFIDENCE, TAIL, Ends, Groups, Interval, together, weakest
 from train.intervals.rates import effective_number, true_rate_interval
 from train.metrics import Floats, Sample
@@ -51,7 +51,8 @@ def metric_interval(name: str, drawn: Drawn) -> Ends | None:
     suffix = "_calibrated" if name.endswith("_calibrated") else ""
     if name.startswith("ece"):
         gaps, hidden = drawn.values[f"ece_gaps{suffix}"], hidden_variance(sample.bins(suffix))
-        found = calibration_error_interval(sample.gaps(suffix), gaps, groups, hidden)
+        chance = chance_correlation([sample], [drawn.group], suffix)
+        found = calibration_error_interval(sample.gaps(suffix), gaps, groups, hidden, chance)
     else:
         spread = _error_spread(point, drawn) if name == "eer" else None
         pair = interval(point, drawn.values[name], groups, spread)
@@ -77,7 +78,8 @@ def mean_error_interval(suffix: str, parts: Sequence[Drawn]) -> Interval | None:
     drawn = np.hstack([part.values[f"ece_gaps{suffix}"] for part in parts]) / len(parts)
     hidden = np.concatenate([hidden_variance(part.sample.bins(suffix)) for part in parts])
     groups = weakest(together(part.groups) for part in parts)
-    found = calibration_error_interval(gaps, drawn, groups, hidden / len(parts) ** 2)
+    chance = chance_correlation([part.sample for part in parts], [p.group for p in parts], suffix)
+    found = calibration_error_interval(gaps, drawn, groups, hidden / len(parts) ** 2, chance)
     if found and any((part.sample.point()[f"acc{suffix}"] or 0.0) > SURE for part in parts):
         found = found._replace(high=max(found.high, float(np.mean([one.high for one in ends]))))
     return found and found[:2]

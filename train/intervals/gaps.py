@@ -7,19 +7,26 @@ would leave the truth out. So it is asked which true errors would show the one t
 a scale, the noise of the draws is added, and the ends are at the scales where what was found is among the
 highest or the lowest 2.5 %, or, near nothing, the highest 5 %.
 
+The noise of the bins has the spread and the correlations that the draws show. But a group whose images are
+in many bins moves all of these in a draw, also where its images have nothing in common but their group. How
+large correlations become by that alone is known (`chance_correlation`), and taken off, as how far the sum
+of sizes spreads grows with their squares.
+
 How much noise adds depends on which bins the true gaps are in, and that is not known. Few bins with
 large gaps leave the most to noise, many bins with small ones the least. So the low end takes the former,
 the high end the latter. Where noise has added much, both ends are below the error that was found.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, hstack
 
 from train.intervals.groups import TAIL, Ends, Groups
-from train.metrics import Floats
+from train.metrics import Floats, Sample
 
 FEW_BINS, MANY_BINS = -2.0, 0.05
 """What is added to a gap squared, in units of the variance of its noise, in the two profiles.
@@ -29,11 +36,14 @@ none (tests of this module, `tests/benchmarks/intervals.py`): with 0 for both, t
 17 % of the intervals miss the truth where the gaps are about as large as their noise.
 """
 
-HIDDEN = 0.25
+HIDDEN = 0.1
 """Share of the variance that few images leave open (`hidden_variance`) that is allowed for.
 
-With all of it 99.5 % of the intervals hold the truth where there are twenty images a class, with none 91.
+With all of it 99.5 % of the intervals hold the truth where there are twenty images a class, with none 90.
 """
+
+NOISES = 1000
+"""How often the noise of the bins is drawn; each is taken with either sign."""
 
 STEPS = 14
 """Halvings of the error: to a ten thousandth of its range."""
@@ -56,8 +66,45 @@ def hidden_variance(held: Floats) -> Floats:
     return hidden
 
 
+def chance_correlation(
+    parts: Sequence[Sample], groups: Sequence[NDArray[np.intp]], suffix: str = ""
+) -> float:
+    """How much the gaps of two bins are correlated if their noise has nothing to do with one another.
+
+    A group k that has a share s of the variance of each of two bins makes their correlation s large, to
+    either side. The squares of independent ones add up, as in the shrinkage of correlations by Schafer
+    and Strimmer (2005, https://doi.org/10.2202/1544-6115.1175).
+
+    Args:
+        parts: the images, whose bins are different ones.
+        groups: the group of each image (n,) of each part.
+        suffix: of the names of the metrics of the same scores.
+
+    Returns:
+        The sum over all pairs of different bins, in either order, of the mean of its square.
+    """
+    count = 1 + max(int(group.max()) for group in groups)
+    added = hstack([_added(*one, count, suffix) for one in zip(parts, groups, strict=True)])
+    squares = added.multiply(added).tocsc()
+    shares = squares.multiply(1 / np.maximum(squares.sum(axis=0), 1e-300)[None, :]).tocsc()
+    shared = (shares.T @ shares).toarray()
+    return float(shared.sum() - np.trace(shared))
+
+
+def _added(sample: Sample, group: NDArray[np.intp], count: int, suffix: str) -> csr_array:
+    """(count, B) what each group adds to the gap of each bin."""
+    gaps, bins = sample.image_gaps(suffix)
+    _, column = np.unique(bins, return_inverse=True)
+    at = (group[sample.order], column)
+    return csr_array((gaps, at), shape=(count, int(column.max()) + 1))
+
+
 def calibration_error_interval(
-    gaps: Floats, drawn: Floats, groups: Groups, hidden: Floats | None = None
+    gaps: Floats,
+    drawn: Floats,
+    groups: Groups,
+    hidden: Floats | None = None,
+    chance: float = 0.0,
 ) -> Ends | None:
     """The ends of the calibration error of which `gaps` are the bins'.
 
@@ -66,6 +113,7 @@ def calibration_error_interval(
         drawn: (D, B) the same in every draw; NaN where a draw has no meaning.
         groups: what the groups of the images tell.
         hidden: (B,) variance of the gaps that draws do not show (`hidden_variance`); none if None.
+        chance: how much correlation of bins is none (`chance_correlation`).
 
     Returns:
         Its ends; None where there are fewer than two groups or half the draws have no meaning.
@@ -73,10 +121,7 @@ def calibration_error_interval(
     known = drawn[~np.isnan(drawn).any(axis=1)]
     if groups.number < 2 or 2 * len(known) < len(drawn):
         return None
-    noise = (known - gaps) / math.sqrt(groups.shown)
-    if hidden is not None:
-        noise += np.random.default_rng(0).normal(size=noise.shape) * np.sqrt(hidden)
-    noise = np.vstack([noise, -noise])  # else more error need not show more
+    noise = _noise(known - gaps, groups.shown, hidden, chance)
     found, variance = float(np.abs(gaps).sum()), noise.var(axis=0)
     few, middle, many = (
         _Shown(_profile(gaps, add * variance), noise, found) for add in (FEW_BINS, 0, MANY_BINS)
@@ -86,6 +131,32 @@ def calibration_error_interval(
     high = min(1.0, max(low, high, centre + groups.doubt * (high - centre)))
     low = max(0.0, min(low, centre - groups.doubt * (centre - low)))
     return Ends(low, high, min(max(low, centre), high))
+
+
+def _noise(off: Floats, shown: float, hidden: Floats | None, chance: float) -> Floats:
+    """(2 `NOISES`, B) the noise of the bins, with either sign, as else more error need not show more.
+
+    It is normal: a bin is a sum over groups.
+
+    Args:
+        off: (D, B) how far each draw is off.
+        shown: the share of the variance that draws show.
+        hidden: (B,) variance that is added; none if None.
+        chance: see `calibration_error_interval`.
+    """
+    covariance = off.T @ off / (len(off) * shown)
+    spread = np.sqrt(np.diag(covariance))
+    of_pair = np.outer(spread, spread)
+    alike = np.divide(covariance, of_pair, out=np.zeros_like(covariance), where=of_pair > 0)
+    np.fill_diagonal(alike, 0.0)
+    pairs = alike.size - len(alike)
+    squares = float((alike**2).sum()) - pairs / len(off)  # what so few draws show by chance
+    true = 1 - chance / squares if squares > chance else 0.0
+    mixed = math.sqrt(true) * alike * of_pair + np.diag(np.diag(covariance))
+    values, axes = np.linalg.eigh(mixed + (0.0 if hidden is None else np.diag(hidden)))
+    root = axes * np.sqrt(np.maximum(values, 0)) @ axes.T  # whatever the signs of the axes
+    noise = np.random.default_rng(0).normal(size=(NOISES, len(values))) @ root
+    return np.vstack([noise, -noise])
 
 
 def _profile(gaps: Floats, add: Floats) -> Floats:

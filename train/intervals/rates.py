@@ -22,7 +22,7 @@ from train.metrics import Floats, Sample
 POINTS = 100
 """Quantiles of the threshold that are looked at."""
 
-FEW_ABOVE = 10
+FEW_ABOVE = 5
 """Images above a threshold under which their groups do not show how alike they are."""
 
 
@@ -62,8 +62,10 @@ class _Side:
         if falls and share < looked_at:
             more *= (share / looked_at) ** self._fall(looked_at, more)
         few = 1.0
-        if len(np.unique(self.group)) < len(self.group):  # how alike they are is an estimate
-            few = self.doubt
+        if len(np.unique(self.group)) < len(self.group) and share >= looked_at:
+            few = (
+                self.doubt
+            )  # how alike they are is an estimate; further out it is more than there is
         most = self.number if self._largest > 0.5 else alone
         return max(2.0, min(most, alone / (1 + more) / few**2))
 
