@@ -9,8 +9,13 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import norm
 
-from train.intervals.gaps import calibration_error_interval, chance_correlation, hidden_variance
-from train.intervals.groups import CONFIDENCE, TAIL, Ends, Groups, Interval, together, weakest
+from train.intervals.gaps import (
+    calibration_error_interval,
+    chance_correlation,
+    error_groups,
+    hidden_variance,
+)
+from train.intervals.groups import CONFIDENCE, TAIL, Ends, Groups, Interval, together
 from train.intervals.rates import effective_number, true_rate_interval
 from train.metrics import Floats, Sample
 
@@ -50,9 +55,7 @@ def metric_interval(name: str, drawn: Drawn) -> Ends | None:
         return true_rate_interval(sample, drawn.group, drawn.groups, rate, point)
     suffix = "_calibrated" if name.endswith("_calibrated") else ""
     if name.startswith("ece"):
-        gaps, hidden = drawn.values[f"ece_gaps{suffix}"], hidden_variance(sample.bins(suffix))
-        chance = chance_correlation([sample], [drawn.group], suffix)
-        found = calibration_error_interval(sample.gaps(suffix), gaps, groups, hidden, chance)
+        found = _error_ends([drawn], suffix)
     else:
         spread = _error_spread(point, drawn) if name == "eer" else None
         pair = interval(point, drawn.values[name], groups, spread)
@@ -74,15 +77,24 @@ def mean_error_interval(suffix: str, parts: Sequence[Drawn]) -> Interval | None:
     ends = [one for one in each if one is not None]
     if not ends or len(ends) < len(parts):
         return None
-    gaps = np.concatenate([part.sample.gaps(suffix) for part in parts]) / len(parts)
-    drawn = np.hstack([part.values[f"ece_gaps{suffix}"] for part in parts]) / len(parts)
-    hidden = np.concatenate([hidden_variance(part.sample.bins(suffix)) for part in parts])
-    groups = weakest(together(part.groups) for part in parts)
-    chance = chance_correlation([part.sample for part in parts], [p.group for p in parts], suffix)
-    found = calibration_error_interval(gaps, drawn, groups, hidden / len(parts) ** 2, chance)
+    found = _error_ends(parts, suffix)
     if found and any((part.sample.point()[f"acc{suffix}"] or 0.0) > SURE for part in parts):
         found = found._replace(high=max(found.high, float(np.mean([one.high for one in ends]))))
     return found and found[:2]
+
+
+def _error_ends(parts: Sequence[Drawn], suffix: str) -> Ends | None:
+    """Of the mean of the calibration errors of `parts`, one or several."""
+    samples, of_images = [part.sample for part in parts], [part.group for part in parts]
+    pairs = list(zip(samples, of_images, strict=True))
+    hidden = [hidden_variance(sample.bins(suffix)) for sample in samples]
+    return calibration_error_interval(
+        np.concatenate([sample.gaps(suffix) for sample in samples]) / len(parts),
+        np.hstack([part.values[f"ece_gaps{suffix}"] for part in parts]) / len(parts),
+        together(error_groups(*pair, suffix) for pair in pairs),
+        np.concatenate(hidden) / len(parts) ** 2,
+        chance_correlation(samples, of_images, suffix),
+    )
 
 
 def _raised(ends: Ends, point: float, groups: Groups) -> Ends:

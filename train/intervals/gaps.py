@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, hstack
 
-from train.intervals.groups import TAIL, Ends, Groups
+from train.intervals.groups import TAIL, Ends, Groups, together
 from train.metrics import Floats, Sample
 
 FEW_BINS, MANY_BINS = -2.0, 0.05
@@ -40,6 +40,13 @@ HIDDEN = 0.1
 """Share of the variance that few images leave open (`hidden_variance`) that is allowed for.
 
 With all of it 99.5 % of the intervals hold the truth where there are twenty images a class, with none 90.
+"""
+
+SURER = 2.0
+"""How many times as many degrees of freedom the noise of all bins has as that of one.
+
+Between one, where the images of a group go the same way, and the number of bins, where the bins have
+nothing to do with each other. Chosen in simulation.
 """
 
 NOISES = 1000
@@ -64,6 +71,21 @@ def hidden_variance(held: Floats) -> Floats:
     more = np.maximum((real + 0.5) * (fake + 0.5) / (count + 1) ** 2 - seen, 0)
     hidden: Floats = HIDDEN * count * more / count.sum() ** 2
     return hidden
+
+
+def error_groups(sample: Sample, group: NDArray[np.intp], suffix: str = "") -> Groups:
+    """What groups tell of the calibration error: images of a group may be alike, and yet in other bins.
+
+    Args:
+        sample: the images.
+        group: (n,) the group of each.
+        suffix: of the names of the metrics of the same scores.
+    """
+    gaps, bins = sample.image_gaps(suffix)
+    values = np.where(bins[:, None] == np.unique(bins), gaps[:, None], 0.0)
+    of_image = group[sample.order]
+    sides = (sample.labels == 0, sample.labels == 1)
+    return together(Groups.telling(of_image[y], sample.weights[y], values[y]) for y in sides)
 
 
 def chance_correlation(
@@ -111,7 +133,7 @@ def calibration_error_interval(
     Args:
         gaps: (B,) of each bin, the mean of P(fake) less the label over all images, in it or not.
         drawn: (D, B) the same in every draw; NaN where a draw has no meaning.
-        groups: what the groups of the images tell.
+        groups: what the groups of the images tell (`error_groups`).
         hidden: (B,) variance of the gaps that draws do not show (`hidden_variance`); none if None.
         chance: how much correlation of bins is none (`chance_correlation`).
 
@@ -121,42 +143,51 @@ def calibration_error_interval(
     known = drawn[~np.isnan(drawn).any(axis=1)]
     if groups.number < 2 or 2 * len(known) < len(drawn):
         return None
-    noise = _noise(known - gaps, groups.shown, hidden, chance)
+    noise = _noise(known - gaps, groups, hidden, chance)
     found, variance = float(np.abs(gaps).sum()), noise.var(axis=0)
     few, middle, many = (
         _Shown(_profile(gaps, add * variance), noise, found) for add in (FEW_BINS, 0, MANY_BINS)
     )
     low = min(found, few.scaled(lambda error: 1 - 2 * TAIL + few.tail(error)))
     centre, high = middle.scaled(lambda _: 0.5), many.scaled(many.tail) or found
-    high = min(1.0, max(low, high, centre + groups.doubt * (high - centre)))
-    low = max(0.0, min(low, centre - groups.doubt * (centre - low)))
+    high = max(low, high)
     return Ends(low, high, min(max(low, centre), high))
 
 
-def _noise(off: Floats, shown: float, hidden: Floats | None, chance: float) -> Floats:
+def _noise(off: Floats, groups: Groups, hidden: Floats | None, chance: float) -> Floats:
     """(2 `NOISES`, B) the noise of the bins, with either sign, as else more error need not show more.
 
-    It is normal: a bin is a sum over groups.
+    A bin is a sum over groups, and so nearly normal; how much it varies is an estimate: Student's
+    distribution, of all bins together.
 
     Args:
         off: (D, B) how far each draw is off.
-        shown: the share of the variance that draws show.
+        groups: what the groups of the images tell.
         hidden: (B,) variance that is added; none if None.
         chance: see `calibration_error_interval`.
     """
-    covariance = off.T @ off / (len(off) * shown)
+    covariance = _correlated(off.T @ off / len(off), chance, len(off)) / groups.shown
+    values, axes = np.linalg.eigh(covariance + (0.0 if hidden is None else np.diag(hidden)))
+    root = axes * np.sqrt(np.maximum(values, 0)) @ axes.T  # whatever the signs of the axes
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(NOISES, len(values))) @ root
+    freedom = SURER * groups.freedom
+    if math.isfinite(freedom):
+        noise *= np.sqrt(freedom / rng.chisquare(freedom, size=(NOISES, 1)))
+    return np.vstack([noise, -noise])
+
+
+def _correlated(covariance: Floats, chance: float, draws: int) -> Floats:
+    """(B, B) of the bins, of which as much is taken off between bins as `chance` and few draws explain."""
     spread = np.sqrt(np.diag(covariance))
     of_pair = np.outer(spread, spread)
     alike = np.divide(covariance, of_pair, out=np.zeros_like(covariance), where=of_pair > 0)
     np.fill_diagonal(alike, 0.0)
-    pairs = alike.size - len(alike)
-    squares = float((alike**2).sum()) - pairs / len(off)  # what so few draws show by chance
+    squares = float((alike**2).sum()) - (alike.size - len(alike)) / draws
     true = 1 - chance / squares if squares > chance else 0.0
-    mixed = math.sqrt(true) * alike * of_pair + np.diag(np.diag(covariance))
-    values, axes = np.linalg.eigh(mixed + (0.0 if hidden is None else np.diag(hidden)))
-    root = axes * np.sqrt(np.maximum(values, 0)) @ axes.T  # whatever the signs of the axes
-    noise = np.random.default_rng(0).normal(size=(NOISES, len(values))) @ root
-    return np.vstack([noise, -noise])
+    mixed: Floats = math.sqrt(true) * alike * of_pair
+    np.fill_diagonal(mixed, spread**2)
+    return mixed
 
 
 def _profile(gaps: Floats, add: Floats) -> Floats:
@@ -196,7 +227,7 @@ class _Shown:
         """The largest error of the profile that shows at most what was found in more than `share` of it."""
         if self.size == 0 or self.at_most(0.0) <= share(0.0):
             return 0.0
-        low, high = 0.0, self.found + float(np.abs(self.noise).sum(axis=1).max())
+        low, high = 0.0, min(1.0, self.found + float(np.abs(self.noise).sum(axis=1).max()))
         for _ in range(STEPS):
             error = (low + high) / 2
             low, high = (error, high) if self.at_most(error) > share(error) else (low, error)

@@ -73,6 +73,28 @@ class Groups:
         freedom = max(1.0, float(seen.sum() ** 2 / max(np.sum(seen**2), 1e-300)) * shown)
         return cls(max(equal, min(2, len(shares))), min(1.0, shown), freedom, float(each.sum()))
 
+    @classmethod
+    def telling(
+        cls, group: NDArray[np.intp], weights: Floats, values: Floats | None = None
+    ) -> "Groups":
+        """Those of some images.
+
+        Args:
+            group: (n,) the group of each.
+            weights: (n,) theirs.
+            values: (n,) or (n, k) what a figure is made of: the less alike these are within a group, the
+                more of the variance do draws show where one group has most of the images. As alike as can
+                be if None.
+        """
+        _, of = np.unique(group, return_inverse=True)
+        held = np.bincount(of, weights).astype(np.float64)
+        if values is None or not len(group):
+            return cls.weighing(held)
+        squares = np.bincount(of, weights**2).astype(np.float64)
+        alone = np.divide(squares, held**2, out=np.ones_like(held), where=held > 0)
+        alike = likeness(values, of)
+        return cls.weighing(held, alike + (1 - alike) * alone)
+
     def reach(self, confidence: float = CONFIDENCE) -> float:
         """How many standard errors of their draws an interval reaches on either side; two groups or more.
 
@@ -104,18 +126,23 @@ def variances(shares: Floats, noise: Floats) -> tuple[Floats, Floats]:
 
 
 def likeness(values: Floats, group: NDArray[np.intp]) -> float:
-    """How alike the images of a group are: the intraclass correlation of `values` (n,), 0 to 1.
+    """How alike the images of a group are: the intraclass correlation of `values`, 0 to 1.
 
     By the analysis of variance (Fisher 1925; Donner 1986, https://doi.org/10.2307/1403259); 1 where no
     group holds two images, or all are in one.
+
+    Args:
+        values: (n,), or (n, k), of which the variances are added up.
+        group: (n,) the group of each image.
     """
     _, of, counts = np.unique(group, return_inverse=True, return_counts=True)
     n, k = len(values), len(counts)
     if k < 2 or n == k:
         return 1.0
-    means = np.bincount(of, values) / counts
-    between = float(counts @ (means - values.mean()) ** 2) / (k - 1)
-    within = float(np.sum((values - means[of]) ** 2)) / (n - k)
+    columns = values.reshape(n, -1)
+    means = np.stack([np.bincount(of, column) / counts for column in columns.T], axis=1)
+    between = float((counts @ (means - columns.mean(axis=0)) ** 2).sum()) / (k - 1)
+    within = float(np.sum((columns - means[of]) ** 2)) / (n - k)
     typical = (n - float(counts @ counts) / n) / (k - 1)
     spread = between + (typical - 1) * within
     return min(1.0, max(0.0, (between - within) / spread)) if spread > 0 else 1.0
@@ -179,21 +206,12 @@ class Clusters:
         """
         even = np.ones(len(rows)) if weights is None else weights
         real, fake = (
-            self._told(rows[at], even[at], None if values is None else values[at])
+            Groups.telling(
+                self.of_image[rows[at]], even[at], None if values is None else values[at]
+            )
             for at in (labels == 0, labels == 1)
         )
         return real, fake
-
-    def _told(self, rows: NDArray[np.intp], weights: Floats, values: Floats | None) -> Groups:
-        _, group = np.unique(self.of_image[rows], return_inverse=True)
-        held = np.bincount(group, weights).astype(np.float64)
-        if values is None or not len(rows):
-            return Groups.weighing(held)
-        squares = np.bincount(group, weights**2).astype(np.float64)
-        alone = np.divide(squares, held**2, out=np.ones_like(held), where=held > 0)
-        alike = likeness(values, group)
-        noise: Floats = alike + (1 - alike) * alone
-        return Groups.weighing(held, noise)
 
 
 def make_clusters(groups: Sequence[str | None], cells: Sequence[Hashable]) -> Clusters:
