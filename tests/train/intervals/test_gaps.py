@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.intervals.gaps import calibration_error_interval, hidden_variance
+from train.intervals.gaps import (
+    calibration_error_interval,
+    chance_correlation,
+    error_groups,
+    hidden_variance,
+)
 from train.intervals.groups import Groups
 from train.measure import report
 from train.metrics import Calibrated, Sample
@@ -142,3 +147,89 @@ def test_an_error_below_that_of_noise_alone_leaves_an_interval_all_the_same():
     gaps = np.full(15, 1e-4)
 
     assert calibration_error_interval(gaps, gaps + noise, MANY)[:2] == pytest.approx((0, 15e-4))
+
+
+def accounts(sizes, seed):
+    """Scores of the images of some accounts, which have nothing in common, labels as the scores say."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=sum(sizes)) * 2.0
+    labels = (rng.random(len(logits)) < 1 / (1 + np.exp(-logits))).astype(int)
+    return logits, labels, np.repeat(np.arange(len(sizes)), sizes)
+
+
+def squares(logits, labels, group):
+    """Over all pairs of bins, of the correlation of what groups add to them."""
+    probability = 1 / (1 + np.exp(-logits))
+    _, column = np.unique(np.ceil(probability * 15), return_inverse=True)
+    added = np.zeros((group.max() + 1, column.max() + 1))
+    np.add.at(added, (group, column), probability - labels)
+    unit = added / np.linalg.norm(added, axis=0)
+    return ((unit.T @ unit) ** 2).sum() - len(unit.T)
+
+
+def test_what_few_accounts_show_of_correlation_by_chance_is_as_said():
+    sizes = [60, 50, 40, 30, 20, *[1] * 100]
+    shown, said = [], []
+    for seed in range(100):
+        logits, labels, group = accounts(sizes, seed)
+        shown.append(squares(logits, labels, group))
+        said.append(chance_correlation([Sample(logits, labels)], [group]))
+
+    assert np.mean(said) == pytest.approx(np.mean(shown), rel=0.1)
+    assert np.mean(said) > 15
+
+
+def test_images_that_are_their_own_groups_show_no_correlation_by_chance():
+    logits, labels, group = accounts([1] * 200, 0)
+
+    assert chance_correlation([Sample(logits, labels)], [group]) == pytest.approx(0, abs=1e-12)
+
+
+def test_an_account_on_two_platforms_shows_correlation_of_their_bins_by_chance():
+    logits, labels, group = accounts([40] * 6, 0)
+    one, two = (np.flatnonzero(np.arange(240) % 2 == k) for k in (0, 1))
+    parts = [Sample(logits[of], labels[of]) for of in (one, two)]
+
+    shared = chance_correlation(parts, [group[one], group[two]])
+    apart = chance_correlation(parts, [group[one], group[two] + 6])
+
+    assert apart == pytest.approx(
+        sum(chance_correlation([p], [group[of]]) for p, of in zip(parts, (one, two), strict=True))
+    )
+    assert shared > 1.5 * apart
+
+
+def test_bins_that_move_together_leave_more_open_unless_it_is_by_chance():
+    rng = np.random.default_rng(0)
+    noise = 0.005 * rng.normal(size=(400, 1)) * np.ones(15)
+    gaps = np.full(15, 0.012)
+
+    true = calibration_error_interval(gaps, gaps + noise, MANY)
+    chance = calibration_error_interval(gaps, gaps + noise, MANY, chance=15 * 14.0)
+
+    assert chance.high - chance.low < 0.6 * (true.high - true.low)
+
+
+def test_images_of_an_account_tell_more_of_the_error_the_less_they_have_in_common():
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(8), 40)
+    labels = (group % 2).astype(int)
+    various = rng.normal(size=320) * 2.0
+    alike = rng.normal(size=8)[group] * 2.0
+
+    free, bound = (error_groups(Sample(logits, labels), group) for logits in (various, alike))
+
+    assert (free.number, bound.number) == (4, 4)
+    assert free.variance < bound.variance / 10
+
+
+def test_an_account_whose_images_have_nothing_in_common_tells_about_as_much_as_they_do():
+    wide = {True: [], False: []}
+    for seed in range(30):
+        logits, labels, group = accounts([60, *[1] * 120], seed)
+        for grouped, found in wide.items():
+            names = [f"g{k}" for k in group] if grouped else None
+            low, high = report(logits, labels, groups=names, draws=200)["ci"]["ece"]
+            found.append(high - low)
+
+    assert 0.9 < np.mean(wide[True]) / np.mean(wide[False]) < 1.2

@@ -46,6 +46,17 @@ def test_the_weight_of_a_group_is_that_of_its_images():
     assert (real.number, fake.number) == (3, 0)
 
 
+def test_how_alike_images_are_in_several_ways_is_that_in_one_if_the_others_are_constant():
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(30), 4)
+    values = rng.normal(size=30)[group] + rng.normal(size=120)
+
+    found = likeness(np.column_stack([values, np.ones(120)]), group)
+
+    assert found == pytest.approx(likeness(values, group))
+    assert 0.1 < found < 0.9
+
+
 def test_a_group_of_one_image_is_of_one_class_by_chance_where_most_are_of_both():
     by_chance = make_clusters(
         [*(f"b{k // 2}" for k in range(60)), *(f"r{k}" for k in range(20)), *["f0"] * 3],
