@@ -9,8 +9,8 @@ highest or the lowest 2.5 %, or, near nothing, the highest 5 %.
 
 The noise of the bins has the spread and the correlations that the draws show. But a group whose images are
 in many bins moves all of these in a draw, also where its images have nothing in common but their group. How
-large correlations become by that alone is known (`chance_correlation`), and taken off, as how far the sum
-of sizes spreads grows with their squares.
+large correlations become by that alone is known (`chance_correlation`), and taken off: of their squares, with
+which the spread of the sum of sizes grows.
 
 How much noise adds depends on which bins the true gaps are in, and that is not known. Few bins with
 large gaps leave the most to noise, many bins with small ones the least. So the low end takes the former,

@@ -52,8 +52,9 @@ class _Side:
     def images(self, share: float, *, falls: bool) -> float:
         """As many independent images tell as much of a threshold that `share` of these lie above.
 
-        How alike the images of a group are is seen where ten lie above and ten below, if there are as many.
-        Further out they may be less alike: if it `falls`, by what is seen to fall up to there.
+        How alike the images of a group are is seen where `FEW_ABOVE` lie above and below, if there are as
+        many. Further out they may be less alike: if it `falls`, by what is seen to fall up to there. What
+        is seen is an estimate, which few groups leave in doubt; further out it is on the safe side.
         """
         alone = effective_number(self.weights)
         least = min(0.5, FEW_ABOVE / alone)
@@ -61,11 +62,8 @@ class _Side:
         more = self._excess(looked_at)
         if falls and share < looked_at:
             more *= (share / looked_at) ** self._fall(looked_at, more)
-        few = 1.0
-        if len(np.unique(self.group)) < len(self.group) and share >= looked_at:
-            few = (
-                self.doubt
-            )  # how alike they are is an estimate; further out it is more than there is
+        grouped = len(np.unique(self.group)) < len(self.group)
+        few = self.doubt if grouped and share >= looked_at else 1.0
         most = self.number if self._largest > 0.5 else alone
         return max(2.0, min(most, alone / (1 + more) / few**2))
 
