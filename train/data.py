@@ -217,17 +217,22 @@ def decode_all(
 def in_order(work: Callable[[Path], T], paths: Iterable[Path], *, workers: int) -> Iterator[T]:
     """`work` of each path, in order, `workers` at a time and only a few ahead of the caller."""
     with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[T]] = deque()
-        try:
-            for path in paths:
-                waiting.append(pool.submit(work, path))
-                if len(waiting) >= 4 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
+        yield from results((pool.submit(work, path) for path in paths), ahead=4 * workers)
+
+
+def results(begun: Iterable[Future[T]], *, ahead: int) -> Iterator[T]:
+    """Of each of `begun`, in order; so many are begun ahead. Those that nobody waits for are cancelled."""
+    waiting: deque[Future[T]] = deque()
+    try:
+        for future in begun:
+            waiting.append(future)
+            if len(waiting) >= ahead:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 @dataclass(frozen=True, slots=True)

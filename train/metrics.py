@@ -169,10 +169,13 @@ class Sample:
         gaps: Floats = self._as_they_are()[f"ece_gaps{suffix}"][0]
         return gaps
 
-    def image_gaps(self, suffix: str = "") -> tuple[Floats, NDArray[np.intp]]:
+    def image_gaps(
+        self, suffix: str = "", *, weighted: bool = True
+    ) -> tuple[Floats, NDArray[np.intp]]:
         """(N,) P(fake) less the label of each image, times its weight, and its bin; highest score first."""
         probability = sigmoids(self.logits / self._settings[suffix].temperature)
-        return self.weights * (probability - self.labels), bin_of(probability)
+        gaps = probability - self.labels
+        return gaps * self.weights if weighted else gaps, bin_of(probability)
 
     def bins(self, suffix: str = "") -> Floats:
         """(2, B) how much the reals, and the fakes, weigh in each bin that `gaps` tells of."""

@@ -15,7 +15,7 @@ from train.intervals.gaps import (
     error_groups,
     hidden_variance,
 )
-from train.intervals.groups import CONFIDENCE, TAIL, Ends, Groups, Interval, together
+from train.intervals.groups import CONFIDENCE, TAIL, Ends, Groups, Interval, together, weakest
 from train.intervals.rates import effective_number, true_rate_interval
 from train.metrics import Floats, Sample
 
@@ -86,12 +86,14 @@ def mean_error_interval(suffix: str, parts: Sequence[Drawn]) -> Interval | None:
 def _error_ends(parts: Sequence[Drawn], suffix: str) -> Ends | None:
     """Of the mean of the calibration errors of `parts`, one or several."""
     samples, of_images = [part.sample for part in parts], [part.group for part in parts]
-    pairs = list(zip(samples, of_images, strict=True))
+    told = [error_groups(*one, suffix) for one in zip(samples, of_images, strict=True)]
+    apart = sum(len(np.unique(group)) for group in of_images)
+    shared = apart > len(np.unique(np.concatenate(of_images)))  # platforms do not add up then
     hidden = [hidden_variance(sample.bins(suffix)) for sample in samples]
     return calibration_error_interval(
         np.concatenate([sample.gaps(suffix) for sample in samples]) / len(parts),
         np.hstack([part.values[f"ece_gaps{suffix}"] for part in parts]) / len(parts),
-        together(error_groups(*pair, suffix) for pair in pairs),
+        weakest(told) if shared else together(told),
         np.concatenate(hidden) / len(parts) ** 2,
         chance_correlation(samples, of_images, suffix),
     )

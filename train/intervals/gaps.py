@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, hstack
+from scipy.sparse import csc_array, hstack
 
 from train.intervals.groups import TAIL, Ends, Groups, together
 from train.metrics import Floats, Sample
@@ -52,8 +52,8 @@ nothing to do with each other. Chosen in simulation.
 NOISES = 1000
 """How often the noise of the bins is drawn; each is taken with either sign."""
 
-STEPS = 14
-"""Halvings of the error: to a ten thousandth of its range."""
+STEPS = 20
+"""Halvings of the error: to a millionth."""
 
 
 def hidden_variance(held: Floats) -> Floats:
@@ -67,7 +67,7 @@ def hidden_variance(held: Floats) -> Floats:
     """
     real, fake = held
     count = real + fake
-    seen = real * fake / np.maximum(count, 1e-300) ** 2
+    seen = real * fake / np.maximum(count**2, 1e-300)
     more = np.maximum((real + 0.5) * (fake + 0.5) / (count + 1) ** 2 - seen, 0)
     hidden: Floats = HIDDEN * count * more / count.sum() ** 2
     return hidden
@@ -81,7 +81,7 @@ def error_groups(sample: Sample, group: NDArray[np.intp], suffix: str = "") -> G
         group: (n,) the group of each.
         suffix: of the names of the metrics of the same scores.
     """
-    gaps, bins = sample.image_gaps(suffix)
+    gaps, bins = sample.image_gaps(suffix, weighted=False)
     values = np.where(bins[:, None] == np.unique(bins), gaps[:, None], 0.0)
     of_image = group[sample.order]
     sides = (sample.labels == 0, sample.labels == 1)
@@ -105,20 +105,22 @@ def chance_correlation(
     Returns:
         The sum over all pairs of different bins, in either order, of the mean of its square.
     """
-    count = 1 + max(int(group.max()) for group in groups)
-    added = hstack([_added(*one, count, suffix) for one in zip(parts, groups, strict=True)])
+    _, numbers = np.unique(np.concatenate(groups), return_inverse=True)
+    ends, count = np.cumsum([len(group) for group in groups])[:-1], int(numbers.max()) + 1
+    numbered = zip(parts, np.split(numbers, ends), strict=True)
+    added = hstack([_added(*one, count, suffix) for one in numbered])
     squares = added.multiply(added).tocsc()
     shares = squares.multiply(1 / np.maximum(squares.sum(axis=0), 1e-300)[None, :]).tocsc()
     shared = (shares.T @ shares).toarray()
     return float(shared.sum() - np.trace(shared))
 
 
-def _added(sample: Sample, group: NDArray[np.intp], count: int, suffix: str) -> csr_array:
+def _added(sample: Sample, group: NDArray[np.intp], count: int, suffix: str) -> csc_array:
     """(count, B) what each group adds to the gap of each bin."""
     gaps, bins = sample.image_gaps(suffix)
     _, column = np.unique(bins, return_inverse=True)
     at = (group[sample.order], column)
-    return csr_array((gaps, at), shape=(count, int(column.max()) + 1))
+    return csc_array((gaps, at), shape=(count, int(column.max()) + 1))
 
 
 def calibration_error_interval(
@@ -143,10 +145,13 @@ def calibration_error_interval(
     known = drawn[~np.isnan(drawn).any(axis=1)]
     if groups.number < 2 or 2 * len(known) < len(drawn):
         return None
-    noise = _noise(known - gaps, groups, hidden, chance)
-    found, variance = float(np.abs(gaps).sum()), noise.var(axis=0)
+    off = known - gaps
+    covariance = _correlated(off.T @ off / len(off), chance, len(off)) / groups.shown
+    covariance += 0.0 if hidden is None else np.diag(hidden)
+    noise, found = _noise(covariance, groups.freedom), float(np.abs(gaps).sum())
     few, middle, many = (
-        _Shown(_profile(gaps, add * variance), noise, found) for add in (FEW_BINS, 0, MANY_BINS)
+        _Shown(_profile(gaps, add * np.diag(covariance)), noise, found)
+        for add in (FEW_BINS, 0, MANY_BINS)
     )
     low = min(found, few.scaled(lambda error: 1 - 2 * TAIL + few.tail(error)))
     centre, high = middle.scaled(lambda _: 0.5), many.scaled(many.tail) or found
@@ -154,26 +159,23 @@ def calibration_error_interval(
     return Ends(low, high, min(max(low, centre), high))
 
 
-def _noise(off: Floats, groups: Groups, hidden: Floats | None, chance: float) -> Floats:
+def _noise(covariance: Floats, freedom: float) -> Floats:
     """(2 `NOISES`, B) the noise of the bins, with either sign, as else more error need not show more.
 
     A bin is a sum over groups, and so nearly normal; how much it varies is an estimate: Student's
     distribution, of all bins together.
 
     Args:
-        off: (D, B) how far each draw is off.
-        groups: what the groups of the images tell.
-        hidden: (B,) variance that is added; none if None.
-        chance: see `calibration_error_interval`.
+        covariance: (B, B) of the bins.
+        freedom: the degrees of freedom of the variance of one.
     """
-    covariance = _correlated(off.T @ off / len(off), chance, len(off)) / groups.shown
-    values, axes = np.linalg.eigh(covariance + (0.0 if hidden is None else np.diag(hidden)))
+    values, axes = np.linalg.eigh(covariance)
     root = axes * np.sqrt(np.maximum(values, 0)) @ axes.T  # whatever the signs of the axes
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(NOISES, len(values))) @ root
-    freedom = SURER * groups.freedom
     if math.isfinite(freedom):
-        noise *= np.sqrt(freedom / rng.chisquare(freedom, size=(NOISES, 1)))
+        known = SURER * freedom
+        noise *= np.sqrt(known / rng.chisquare(known, size=(NOISES, 1)))
     return np.vstack([noise, -noise])
 
 
@@ -183,8 +185,9 @@ def _correlated(covariance: Floats, chance: float, draws: int) -> Floats:
     of_pair = np.outer(spread, spread)
     alike = np.divide(covariance, of_pair, out=np.zeros_like(covariance), where=of_pair > 0)
     np.fill_diagonal(alike, 0.0)
-    squares = float((alike**2).sum()) - (alike.size - len(alike)) / draws
-    true = 1 - chance / squares if squares > chance else 0.0
+    squares = float((alike**2).sum())
+    none = chance + (alike.size - len(alike)) / draws
+    true = 1 - none / squares if squares > none else 0.0
     mixed: Floats = math.sqrt(true) * alike * of_pair
     np.fill_diagonal(mixed, spread**2)
     return mixed
@@ -227,7 +230,7 @@ class _Shown:
         """The largest error of the profile that shows at most what was found in more than `share` of it."""
         if self.size == 0 or self.at_most(0.0) <= share(0.0):
             return 0.0
-        low, high = 0.0, min(1.0, self.found + float(np.abs(self.noise).sum(axis=1).max()))
+        low, high = 0.0, 1.0
         for _ in range(STEPS):
             error = (low + high) / 2
             low, high = (error, high) if self.at_most(error) > share(error) else (low, error)

@@ -6,7 +6,6 @@ takes. Renditions that come out alike, pixel for pixel, are one.
 """
 
 import hashlib
-from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from train.data import quiet_decoder
+from train.data import quiet_decoder, results
 from train.pixels import Pixels
 from train.stress.plan import AS_IT_IS, NATIVE, Condition, Facts, Picture, Plan, StressTest
 from train.stress.sample import open_image, why
@@ -69,17 +68,8 @@ def render_all(
 ) -> Iterator[Rendered]:
     """The renditions of every picture of `plan`, in order; the first part of each has the rivals'."""
     with quiet_decoder(), ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[Rendered]] = deque()
-        try:
-            for part in _submitted(pool, plan, root, conditions, others):
-                waiting.append(part)
-                if len(waiting) >= AHEAD * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        begun = _submitted(pool, plan, root, conditions, others)
+        yield from results(begun, ahead=AHEAD * workers)
 
 
 def _submitted(

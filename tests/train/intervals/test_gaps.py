@@ -12,8 +12,9 @@ from train.intervals.gaps import (
     hidden_variance,
 )
 from train.intervals.groups import Groups
-from train.measure import report
+from train.measure import Asked, measure, report
 from train.metrics import Calibrated, Sample
+from train.scores import ScoredSet
 
 MANY = Groups(10_000)
 
@@ -233,3 +234,42 @@ def test_an_account_whose_images_have_nothing_in_common_tells_about_as_much_as_t
             found.append(high - low)
 
     assert 0.9 < np.mean(wide[True]) / np.mean(wide[False]) < 1.2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_correlations_that_so_few_draws_show_by_chance_change_next_to_nothing(seed):
+    noise = 0.001 * np.random.default_rng(seed).normal(size=(500, 150))
+    gaps = np.full(150, 0.002)
+
+    found = calibration_error_interval(gaps, gaps + noise, MANY)
+    without = calibration_error_interval(gaps, gaps + noise, MANY, chance=1e9)
+
+    assert found.high - found.low == pytest.approx(without.high - without.low, rel=0.03)
+
+
+def test_the_same_accounts_on_all_platforms_tell_no_more_than_on_one():
+    rng = np.random.default_rng(0)
+    account, place = np.repeat(np.arange(10), 80), np.tile(np.arange(4), 200)
+    labels = account % 2
+    logits = 1.5 * (0.8 * (2 * labels - 1) + rng.normal(size=10)[account] + rng.normal(size=800))
+    names = tuple(str(k) for k in range(800))
+
+    def width(groups):
+        scored = ScoredSet(
+            names, names, tuple(map(str, place)), labels, logits, tuple(groups), "given", {}
+        )
+        low, high = measure(scored, Asked(draws=200))["mean"]["ci"]["ece"]
+        return high - low
+
+    alike = width(f"a{k}" for k in account)
+    apart = width(f"a{k}-{p}" for k, p in zip(account, place, strict=True))
+    assert alike > 1.1 * apart
+
+
+def test_images_that_weigh_nothing_are_in_no_bin_of_the_error():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=60), np.arange(60) % 2
+    one = Sample(logits, labels, weights=np.where(logits > 0.5, 0.0, 1.0))
+
+    assert np.isfinite(hidden_variance(one.bins())).all()
+    assert np.isfinite(chance_correlation([one], [np.arange(60) // 3]))
