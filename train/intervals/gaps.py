@@ -42,7 +42,7 @@ HIDDEN = 0.1
 With all of it 99.5 % of the intervals hold the truth where there are twenty images a class, with none 90.
 """
 
-SURER = 2.0
+SURER = 1.5
 """How many times as many degrees of freedom the noise of all bins has as that of one.
 
 Between one, where the images of a group go the same way, and the number of bins, where the bins have
