@@ -5,16 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from train.intervals.ends import Drawn, mean_error_interval, metric_interval
 from train.intervals.gaps import (
     calibration_error_interval,
     chance_correlation,
     error_groups,
     hidden_variance,
 )
-from train.intervals.groups import Groups
-from train.measure import Asked, measure, report
+from train.intervals.groups import Groups, make_clusters, together
+from train.measure import report
 from train.metrics import Calibrated, Sample
-from train.scores import ScoredSet
 
 MANY = Groups(10_000)
 
@@ -247,23 +247,58 @@ def test_correlations_that_so_few_draws_show_by_chance_change_next_to_nothing(se
     assert found.high - found.low == pytest.approx(without.high - without.low, rel=0.03)
 
 
+def drawn_part(logits, labels, group, noise):
+    """As an evaluation has it, with gaps that are off by `noise` in the draws."""
+    images = Sample(logits, labels)
+    clusters = make_clusters([str(k) for k in group], labels.tolist())
+    groups = clusters.by_class(np.arange(len(labels)), labels, values=logits)
+    return Drawn(images, {"ece_gaps": images.gaps() + noise}, group, groups)
+
+
+def test_the_interval_of_the_error_knows_what_is_chance_and_what_images_of_an_account_share():
+    logits, labels, group = accounts([60, 60, *[1] * 80], 0)
+    noise = 0.01 * np.random.default_rng(0).normal(size=(300, 1)) * np.ones(15)
+    part = drawn_part(logits, labels, group, noise)
+    chance, told = chance_correlation([part.sample], [group]), error_groups(part.sample, group)
+    hidden = hidden_variance(part.sample.bins())
+
+    def ends(groups, chance):
+        gaps = part.sample.gaps()
+        return calibration_error_interval(gaps, gaps + noise, groups, hidden, chance)
+
+    found = metric_interval("ece", part)
+
+    assert found == ends(told, chance)
+    assert found != ends(told, 0.0)
+    assert found != ends(together(part.groups), chance)
+
+
 def test_the_same_accounts_on_all_platforms_tell_no_more_than_on_one():
     rng = np.random.default_rng(0)
-    account, place = np.repeat(np.arange(10), 80), np.tile(np.arange(4), 200)
-    labels = account % 2
-    logits = 1.5 * (0.8 * (2 * labels - 1) + rng.normal(size=10)[account] + rng.normal(size=800))
-    names = tuple(str(k) for k in range(800))
+    group = np.repeat(np.arange(10), 20)
+    labels = group % 2
+    logits = 1.5 * (2 * labels - 1 + rng.normal(size=10)[group] + 0.3 * rng.normal(size=200))
+    bins = len(Sample(logits, labels).gaps())
+    noises = 0.005 * rng.normal(size=(4, 300, bins))
 
-    def width(groups):
-        scored = ScoredSet(
-            names, names, tuple(map(str, place)), labels, logits, tuple(groups), "given", {}
-        )
-        low, high = measure(scored, Asked(draws=200))["mean"]["ci"]["ece"]
+    def width(step):
+        parts = [drawn_part(logits, labels, group + step * k, n) for k, n in enumerate(noises)]
+        low, high = mean_error_interval("", parts)
         return high - low
 
-    alike = width(f"a{k}" for k in account)
-    apart = width(f"a{k}-{p}" for k, p in zip(account, place, strict=True))
-    assert alike > 1.1 * apart
+    assert width(0) > 1.15 * width(10)
+
+
+def test_copies_are_alike_whatever_each_of_them_weighs():
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(40), 8)
+    weights = rng.choice([0.1, 1.0], size=320)
+    images = Sample(rng.normal(size=40)[group], group % 2, weights=weights)
+
+    found = error_groups(images, group)
+    sides = [group % 2 == y for y in (0, 1)]
+
+    assert found == together(Groups.telling(group[y], weights[y]) for y in sides)
 
 
 def test_images_that_weigh_nothing_are_in_no_bin_of_the_error():

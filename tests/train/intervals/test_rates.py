@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from train.intervals.groups import make_clusters
+from train.intervals.groups import Groups, make_clusters
 from train.intervals.rates import true_rate_interval
 from train.measure import Asked, measure, report
 from train.metrics import Sample
@@ -113,6 +113,21 @@ def test_a_low_end_of_which_nothing_is_known_stays_open_in_the_mean_of_platforms
 
     assert all(found["platforms"][p]["ci"]["tpr_at_fpr"]["0.01"][0] == 0 for p in "abcd")
     assert found["mean"]["ci"]["tpr_at_fpr"]["0.01"][0] == 0
+
+
+def test_that_few_groups_leave_likeness_in_doubt_counts_where_it_was_looked_at():
+    logits, labels = sample(200, gap=2.0)
+    group = np.concatenate([np.arange(200) // 4, np.arange(200, 400)])
+    images = Sample(logits, labels)
+
+    def width(freedom, rate):
+        told = Groups(50, freedom=freedom), Groups(200)
+        point = images.point()[f"tpr_at_fpr_{rate:g}"]
+        low, high, *_ = true_rate_interval(images, group, told, rate, point)
+        return high - low
+
+    assert width(1, 0.05) > 1.05 * width(500, 0.05)
+    assert width(1, 0.01) == width(500, 0.01)  # two images lie above: what is supposed is from five
 
 
 def test_images_that_weigh_nothing_change_nothing():
