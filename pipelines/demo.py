@@ -179,7 +179,7 @@ def distill(context: Context) -> dict[str, Any]:
         out,
         context.release,
         lambda report: context.say(say_epoch(report)),
-        progress=context.progress,
+        progress=lambda _: context.progress,
         detector=STUDENT,
         epochs=STUDENT_EPOCHS,
         crop=STUDENT_CROP,

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from fractions import Fraction
 from importlib.metadata import version
@@ -31,11 +31,33 @@ the higher rate: in some 400 steps on 1,400 faces they come 0.06 further in AUC 
 out, standard error 0.01 over three seeds), and the last epoch is as good as the best.
 """
 
+QUICK_RATES = {"tiny-ladeda": 5e-3}
+"""Learning rates of the quick recipe for detectors of few weights, which bear larger steps.
+
+After 12 epochs of 1,200 faces Tiny-LaDeDa has an AUC of 0.63 at this rate and of 0.58 at that of LaDeDa9
+(mean of two sets of 600 images held out).
+"""
+
+QUICK_STUDENT: dict[str, Any] = {
+    "patches": "window", "within": 0.1, "learning_rate": 4e-3, "average": 0.998,
+}  # fmt: skip
+"""What differs from the paper's distillation where minutes are counted.
+
+Patches in windows: half as many pixels a step, and none of them beside zeros. A tenth of what differs within
+an image: of the variance of a LaDeDa9's patch logits on faces 98 to 99 % is within images, and the rest
+between them, which is all that the score of an image is made of; so a student hears as much of either. After
+90 seconds on one core the student of a teacher with an AUC of 0.755 has 0.67 (600 images held out), one that
+is taught as in the paper 0.63, and one that learns from labels 0.61.
+"""
+
 STUDENT: dict[str, Any] = {
     "detector": "tiny-ladeda", "windows": 1, "representation": None, "representation_scale": 1.0,
-    "max_minutes": None,
+    "max_minutes": None, "device": "auto",
 }  # fmt: skip
-"""What a student does not take over from the recipe of its teacher."""
+"""What a student does not take over from its teacher, who may have learnt on another machine."""
+
+
+QUICK_AS_COUNTED = "quick, as minutes are counted"
 
 
 def choose_recipe(
@@ -53,15 +75,16 @@ def choose_recipe(
     Raises:
         InputError: if there is none of that name, or a value cannot be used.
     """
-    if asked not in (None, "paper", "quick"):
-        raise InputError(f"--recipe is {asked!r}; expected paper or quick; name one of them")
+    _require_known(asked)
     paper, words = TrainPolicy(), "the paper's"
     counted = recipe_with(paper, settings, **options).max_minutes is not None
     base = paper
     if asked is None and own != paper:
         base, words = own, f"[train] of {where}"
     elif asked == "quick" or (asked is None and counted):
-        base, words = replace(paper, **QUICK), "quick" if asked else "quick, as minutes are counted"
+        base, words = replace(paper, **QUICK), "quick" if asked else QUICK_AS_COUNTED
+        detector = recipe_with(base, settings, **options).detector
+        base = replace(base, learning_rate=QUICK_RATES.get(detector, base.learning_rate))
     return recipe_with(base, settings, **options), f"recipe: {words}"
 
 
@@ -229,38 +252,69 @@ def distill_run(
     data: Path | None,
     on_epoch: Any,
     *,
-    progress: Any = None,
+    progress: Callable[[str], Any] = lambda _: None,
     cache: Path | None = None,
+    recipe: str | None = None,
     settings: Sequence[str] = (),
     **asked: Any,
 ) -> dict[str, Any]:
     """Distil `teacher` into `out`, on its own training data unless told otherwise.
 
+    `recipe` is "paper" or "quick"; None: quick if minutes are counted. From the line that says which it is,
+    `progress` makes who is told how far it is.
+
     Raises:
-        InputError: if it is not known what the teacher learnt from.
+        InputError: if it is not known what the teacher learnt from, or a value cannot be used.
     """
     from train.data import Source
     from train.distill import distill
 
     checkpoint = checkpoint_of(teacher)
-    sources, recipe = _learnt_from(checkpoint.with_name("config.json"))
+    sources, learnt = _learnt_from(checkpoint.with_name("config.json"))
+    student, words = student_recipe(recipe, learnt, settings, **asked)
     if data is not None:
         sources = [Source(data)]
     if not sources:
         raise InputError(
             f"{teacher} does not say what it was trained on; name the images with --data DIR"
         )
-    base = replace(
-        recipe,
-        **STUDENT,
-        epochs=TrainPolicy().epochs,
-        learning_rate=TrainPolicy().learning_rate,  # what pays for a teacher need not for a student
-        crop=min(TrainPolicy().crop, recipe.size),
-    )
-    student = recipe_with(base, settings, **asked)
     return distill(
-        checkpoint, sources, out, student, on_epoch=on_epoch, progress=progress, cache=cache
+        checkpoint, sources, out, student, on_epoch=on_epoch, progress=progress(words), cache=cache
     ).to_dict()
+
+
+def student_recipe(
+    asked: str | None, teacher: TrainPolicy, settings: Sequence[str] = (), **options: Any
+) -> tuple[TrainPolicy, str]:
+    """The recipe of a student, and a line that says which it is.
+
+    It is the `teacher`'s, but for what a student does not take over; "paper" or "quick" as `asked` for, else
+    quick if minutes are counted. `settings` and `options` then change it, see `recipe_with`.
+
+    Raises:
+        InputError: if there is none of that name, or a value cannot be used.
+    """
+    _require_known(asked)
+    paper = TrainPolicy()
+    base = replace(
+        teacher,
+        **STUDENT,
+        epochs=paper.epochs,
+        learning_rate=paper.learning_rate,  # what pays for a teacher need not for a student
+        patches=paper.patches,
+        within=paper.within,
+        crop=min(paper.crop, teacher.size),
+    )
+    counted = recipe_with(base, settings, **options).max_minutes is not None
+    if asked == "paper" or (asked is None and not counted):
+        return recipe_with(base, settings, **options), "recipe: the paper's"
+    words = "quick" if asked else QUICK_AS_COUNTED
+    return recipe_with(replace(base, **QUICK_STUDENT), settings, **options), f"recipe: {words}"
+
+
+def _require_known(recipe: str | None) -> None:
+    if recipe not in (None, "paper", "quick"):
+        raise InputError(f"--recipe is {recipe!r}; expected paper or quick; name one of them")
 
 
 def _learnt_from(record: Path) -> tuple[list[Any], TrainPolicy]:

@@ -267,7 +267,8 @@ class TrainPolicy:
     "posterior", what annotators agree on less counts less. `average` is the decay of the running mean of
     weights that is validated and kept; 0 keeps the weights themselves. `fit` "whole" looks at every pixel as
     it is. `pooling` "topN" is the mean of the highest N % of patch logits. `cache_gib` bounds what is kept
-    of pictures on disk.
+    of pictures on disk. In distillation a student sees its `patches` each alone, or as they lie in a window;
+    it learns the logit that the teacher gives an image, and what part of the differences `within` it.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = FINITE
@@ -289,6 +290,8 @@ class TrainPolicy:
     norm_warmup: bool = True
     windows: Positive = 1
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    patches: Literal["alone", "window"] = "alone"
+    within: Annotated[float, Field(ge=0, le=1)] = 1.0
     balance: Literal["none", "class", "class-platform"] = "none"
     labels: Literal["hard", "posterior"] = "hard"
     augment: AugmentPolicy = field(default_factory=AugmentPolicy)

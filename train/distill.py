@@ -2,9 +2,8 @@
 
 Source: https://arxiv.org/abs/2406.09398. The teacher gives a logit for every q x q patch of every
 training image, at stride 8. The student sees the raw pixels of the same patch with one more pixel
-on the right and bottom, alone in the world (its gradient meets zeros at the patch's border), and is
-trained with MSE, as many patches at a time as one window has (729 at 224 pixels). At inference it runs
-fully convolutionally over the image.
+on the right and bottom, alone in the world (`train.lessons`), and is trained with MSE, as many patches at
+a time as one window has (729 at 224 pixels). At inference it runs fully convolutionally over the image.
 
 The teacher sees each image once: its logits on the whole image are kept (`train.cache`), and
 a training crop at a multiple of the stride is a window of that grid, because convolutions without
@@ -14,12 +13,10 @@ padding give a patch the same logit wherever the crop begins (at 224 of 256 pixe
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -28,12 +25,12 @@ from schemas.errors import InputError
 from schemas.policy import TrainPolicy
 from train import cache as store
 from train.artifacts import open_run_folder, read_learnt
-from train.augment import Window, draw_window, image_rng
 from train.checkpoint import LoadedDetector, load_detector
 from train.config import Compute, check_recipe, choose_compute, fingerprint, preprocessing_of
 from train.data import ImageSet, Source
-from train.detectors import DetectorSpec, PatchDetector
+from train.detectors import DetectorSpec
 from train.engine import Clock, Progress, Silent, Step, Steps, descend, fit, saved_epochs
+from train.lessons import Drawer, Kept, Live, PatchGrid, Sight, Wanted
 from train.loader import Epochs, augments, epochs_of
 from train.sampling import Cell, Indices, plan_epoch, turns
 from train.tiles import patch_map
@@ -52,59 +49,13 @@ from train.training import (
     shown_by,
     validation_share,
 )
-from train.transforms import Preprocessing, normalise, to_batch
+from train.transforms import Preprocessing, normalise
 
 MIX = 16
 """Images whose patches share a step. With one, the student of a 200-image set stayed at chance."""
 
 MEMORY_BYTES = 64 << 20
 """More of a teacher's logits than this (17,000 pictures at 256 x 256) live in a mapped file."""
-
-
-@dataclass(frozen=True, slots=True)
-class PatchGrid:
-    """Where a teacher looks: the patch of cell (i, j) starts at (stride * i, stride * j)."""
-
-    field: int
-    stride: int
-
-    @property
-    def student_side(self) -> int:
-        """Side of what the student sees: one more pixel on the right and bottom."""
-        return self.field + 1
-
-    def cells(self, side: int) -> int:
-        """Patches along `side` pixels that also fit the student's extra pixel."""
-        return (side - self.student_side) // self.stride + 1
-
-    def side(self, cells: int) -> int:
-        """The shortest side with so many patches for the student."""
-        return (cells - 1) * self.stride + self.student_side
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """The images of a step, and how many times each came up in the epoch before."""
-
-    chosen: Sequence[int]
-    turns: Sequence[int]
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """The patches of a step (n, 3, q + 1, q + 1) uint8, the teacher's logits (n,), what windows underwent."""
-
-    patches: Tensor
-    goals: Tensor
-    done: tuple[str, ...] = ()
-
-
-class Drawer(Protocol):
-    """Where the patches of a step come from."""
-
-    def draw(self, wanted: Wanted, rng: np.random.Generator) -> Drawn:
-        """Patches of the images wanted."""
 
 
 def distill(
@@ -136,10 +87,11 @@ def distill(
     spec = check_recipe(recipe)
     loaded_teacher = load_detector(teacher)
     grid = PatchGrid(loaded_teacher.spec.receptive_field, loaded_teacher.spec.stride)
+    sight = Sight.of(spec, grid, recipe.patches)
     prep = preprocessing_of(recipe, spec)
     _require_same_pixels(loaded_teacher.preprocessing, prep, teacher.name)
     _require_sight(spec, grid, teacher.name)
-    _require_room(recipe.crop, grid, teacher.name)
+    _require_room(recipe.crop, sight, teacher.name)
     open_run_folder(out)
     saved = saved_epochs(out / STATE_FILE, recipe)
     digest, keeping = loaded_teacher.digest, keeping_in(out, cache, recipe)
@@ -149,16 +101,16 @@ def distill(
     loaded = load_train_val(found, keeping, recipe, watch.progress)
     epochs = epochs_of(loaded.train, replace(recipe, labels="hard"), loaded.sources)
     compute = choose_compute(recipe.device, recipe.precision, loaded_teacher.spec)
-    drawer = _drawer(loaded_teacher, epochs, grid, compute, keeping, watch.progress)
+    drawer = _drawer(loaded_teacher, epochs, sight, compute, keeping, watch.progress)
 
     def steps_of(step: Step, epoch: int, done: int) -> Steps:
-        return distill_one_epoch(step, drawer, epochs.cells, grid, recipe.seed, epoch, done)
+        return distill_one_epoch(step, drawer, epochs.cells, sight, recipe.seed, epoch, done)
 
     run = make_run(
         spec, recipe, prep, loaded, out, steps_of, len(loaded.train.items), watch, begun,
         teacher=digest, shown=shown_by(epochs),
     )  # fmt: skip
-    pixels = len(loaded.train.items) * (grid.cells(recipe.crop) * grid.student_side) ** 2
+    pixels = len(loaded.train.items) * sight.pixels_shown(recipe.crop, MIX)
     state, stopped = fit(replace(run, validation=validation_share(loaded, pixels)))
     taught = read_learnt(teacher).roots
     return finish(out, run, state, stopped, loaded, spec, teacher_roots=taught, teacher=digest)
@@ -167,7 +119,7 @@ def distill(
 def _drawer(
     teacher: LoadedDetector,
     epochs: Epochs,
-    grid: PatchGrid,
+    sight: Sight,
     compute: Compute,
     keeping: store.Keeping,
     progress: Progress,
@@ -175,9 +127,9 @@ def _drawer(
     recipe, images = epochs.recipe, epochs.images
     if augments(recipe.augment):
         model = compute.place(teacher.model).eval()
-        return Live(model, teacher.preprocessing, images, grid, recipe, compute)
+        return Live(model, teacher.preprocessing, images, sight, recipe, compute)
     logits = teacher_logits(teacher, images, compute, keeping, progress)
-    return Kept(images, logits, grid, recipe.crop)
+    return Kept(images, logits, sight, recipe.crop, recipe.within)
 
 
 def _require_same_pixels(teacher: Preprocessing, student: Preprocessing, name: str) -> None:
@@ -202,11 +154,14 @@ def _require_sight(student: DetectorSpec, grid: PatchGrid, name: str) -> None:
         )
 
 
-def _require_room(crop: int, grid: PatchGrid, name: str) -> None:
-    if crop < grid.student_side:
+def _require_room(crop: int, sight: Sight, name: str) -> None:
+    """A crop holds a patch, and where patches are seen in windows one more beside it."""
+    least = sight.grid.side(1 if sight.alone else 2)
+    if crop < least:
+        holds = "one patch of" if sight.alone else "two patches, side by side, of"
         raise InputError(
-            f"train.crop is {crop}; expected at least {grid.student_side}, one patch of "
-            f"teacher {name} and a pixel; raise it"
+            f"train.crop is {crop}; expected at least {least}, {holds} teacher {name} and a pixel; "
+            "raise it"
         )
 
 
@@ -250,7 +205,7 @@ def distill_one_epoch(
     step: Step,
     drawer: Drawer,
     cells: Sequence[Cell],
-    grid: PatchGrid,
+    sight: Sight,
     seed: int,
     epoch: int,
     done: int,
@@ -266,16 +221,16 @@ def distill_one_epoch(
     plan = mixed(cells, rng)
     turn = turns(plan.ravel()).reshape(plan.shape)
 
-    def loss_of(patches: Tensor, goals: Tensor) -> Tensor:
-        inputs = normalise(patches, step.preprocessing, step.compute.device)
+    def loss_of(pixels: Tensor, goals: Tensor) -> Tensor:
+        inputs = normalise(pixels, step.preprocessing, step.compute.device)
         with step.compute.autocast():
-            logits = step.detector(inputs).squeeze(1)  # (patches,)
+            logits = sight.read(step.detector, inputs)
         return F.mse_loss(logits.float(), goals)
 
     for k in range(len(plan)):
         step.check_time()
         drawn = drawer.draw(Wanted(plan[k].tolist(), turn[k].tolist(), epoch), rng)
-        loss = descend(step, loss_of, drawn.patches, drawn.goals, done + k)
+        loss = descend(step, loss_of, drawn.pixels, drawn.goals, done + k)
         step.done.update(drawn.done)
         yield loss, 1
 
@@ -285,79 +240,3 @@ def mixed(cells: Sequence[Cell], rng: np.random.Generator) -> Indices:
     count = sum(len(cell.members) for cell in cells)
     orders = [plan_epoch(cells, count, rng) for _ in range(min(MIX, count))]
     return np.stack(orders, axis=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """Patches of plain windows, whose logits the teacher gave before."""
-
-    images: ImageSet
-    logits: store.Store
-    grid: PatchGrid
-    crop: int
-
-    def draw(self, wanted: Wanted, rng: np.random.Generator) -> Drawn:
-        """See `Drawer`: of each image some patches of a window of the crop's side."""
-        drawn = [self._of_image(index, len(wanted.chosen), rng) for index in wanted.chosen]
-        patches = np.concatenate([pixels for pixels, _ in drawn])
-        goals = np.concatenate([logits for _, logits in drawn])
-        return Drawn(to_batch(patches), torch.from_numpy(goals))
-
-    def _of_image(
-        self, index: int, sharing: int, rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        cells = self.grid.cells(self.crop)
-        pixels, logits = self.images.pixels[index], self.logits[index]
-        top, left = (
-            int(rng.integers(0, self.grid.cells(side) - cells + 1)) for side in pixels.shape[:2]
-        )
-        picked = rng.permutation(cells * cells)[: -(-cells * cells // sharing)]
-        rows, columns = top + picked // cells, left + picked % cells
-        return patches_at(pixels, rows, columns, self.grid), logits[rows, columns]
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """Patches of augmented windows, which the teacher looks at as they come."""
-
-    teacher: PatchDetector
-    preprocessing: Preprocessing
-    images: ImageSet
-    grid: PatchGrid
-    recipe: TrainPolicy
-    compute: Compute
-
-    def draw(self, wanted: Wanted, rng: np.random.Generator) -> Drawn:
-        """See `Drawer`: small windows, so that all their patches together are those of one large."""
-        cells = self.grid.cells(self.recipe.crop)
-        mine = max(1, int(cells / len(wanted.chosen) ** 0.5))
-        windows = self._windows(wanted, self.grid.side(mine))
-        pixels = np.stack([window.pixels for window in windows])
-        with torch.inference_mode(), self.compute.autocast():
-            seen = normalise(to_batch(pixels), self.preprocessing, self.compute.device)
-            logits = self.teacher.patch_logits(seen).float().cpu().numpy()[:, :mine, :mine]
-        rows, columns = np.divmod(np.arange(mine * mine), mine)
-        patches = [patches_at(window, rows, columns, self.grid) for window in pixels]
-        done = tuple(name for window in windows for name in window.done)
-        goals = torch.from_numpy(np.ascontiguousarray(logits).ravel())
-        return Drawn(to_batch(np.concatenate(patches)), goals, done)
-
-    def _windows(self, wanted: Wanted, side: int) -> list[Window]:
-        digests, seed = self.images.digests, self.recipe.seed
-        return [
-            draw_window(
-                self.images.pixels[k], side, self.recipe.augment,
-                image_rng(seed, wanted.epoch, turn, digests[k]),
-            )
-            for k, turn in zip(wanted.chosen, wanted.turns, strict=True)
-        ]  # fmt: skip
-
-
-def patches_at(
-    pixels: NDArray[np.uint8], rows: Indices, columns: Indices, grid: PatchGrid
-) -> NDArray[np.uint8]:
-    """What the student sees of the cells (rows, columns) of an image (H, W, 3): (n, q + 1, q + 1, 3)."""
-    reach = np.arange(grid.student_side)
-    down = rows[:, None] * grid.stride + reach
-    across = columns[:, None] * grid.stride + reach
-    return pixels[down[:, :, None], across[:, None, :]]

@@ -137,6 +137,7 @@ def distill(
     epochs: Epochs = None,
     seed: Seed = None,
     max_minutes: Minutes = None,
+    recipe: Recipe = None,
     settings: Settings = None,
     cache: Cache = None,
     device: Device = None,
@@ -146,17 +147,22 @@ def distill(
 ) -> None:
     """Teach a small detector what a large one sees.
 
+    The recipe is that of the teacher, with the paper's distillation, or with --max-minutes one that comes
+    further in little time. Which it is, is said, and any field of it can be set: --set within=0.5.
+
     Example: wildrf distill runs/v1 --out runs/v1-tiny
     """
     from pipelines import cases as known
     from pipelines import detect
+    from pipelines.progress import Announced
 
     table = known.table_for(cases, workspace or context.obj)
     told = Output(as_json)
     with working() as progress:
         result = detect.distill_run(
             teacher, out, data, lambda report: told.say(detect.say_epoch(report)),
-            progress=progress, cache=cache, settings=settings or [],
+            progress=lambda words: Announced(progress, lambda: told.say(words)),
+            cache=cache, recipe=recipe, settings=settings or [],
             detector=detector, epochs=epochs, seed=seed, max_minutes=max_minutes, device=device,
         )  # fmt: skip
     more = known.after_training(result, table)

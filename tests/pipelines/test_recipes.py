@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.detect import QUICK, choose_recipe, recipe_with, sources_of
+from pipelines.detect import (
+    QUICK,
+    QUICK_STUDENT,
+    choose_recipe,
+    recipe_with,
+    sources_of,
+    student_recipe,
+)
 from schemas.errors import InputError
 from schemas.policy import AugmentPolicy, TrainPolicy, parse_policy
 from train import training
@@ -68,6 +75,38 @@ def test_with_minutes_it_is_the_quick_one_unless_a_workspace_or_a_word_says_othe
     assert choose_recipe("quick", own, place) == (quick, "recipe: quick")
     with pytest.raises(InputError, match="expected paper or quick"):
         choose_recipe("slow", own, place)
+
+
+def test_a_detector_of_few_weights_takes_larger_steps_in_the_quick_recipe():
+    for asked in ({"detector": "tiny-ladeda"}, {"settings": ["detector=tiny-ladeda"]}):
+        tiny = choose_recipe("quick", TrainPolicy(), None, **asked)[0]
+        quick = replace(TrainPolicy(), **QUICK)
+        assert tiny == replace(quick, detector="tiny-ladeda", learning_rate=5e-3)
+    settings = ["detector=tiny-ladeda", "learning_rate=1e-4"]
+    assert choose_recipe("quick", TrainPolicy(), None, settings)[0].learning_rate == 1e-4
+
+
+def test_a_student_learns_as_in_the_paper_or_quickly_where_minutes_are_counted():
+    teacher = replace(
+        TrainPolicy(), crop=128, learning_rate=5e-4, windows=3, size=192, max_minutes=9.0,
+        patches="window", within=0.5,
+    )  # fmt: skip
+    paper = replace(
+        TrainPolicy(), detector="tiny-ladeda", size=192, crop=192,
+    )  # fmt: skip
+    quick = replace(paper, **QUICK_STUDENT)
+
+    assert student_recipe(None, teacher) == (paper, "recipe: the paper's")
+    assert student_recipe("quick", teacher) == (quick, "recipe: quick")
+    for minutes in ({"max_minutes": 3.0}, {"settings": ["max_minutes=3"]}):
+        timed = replace(quick, max_minutes=3.0)
+        words = "recipe: quick, as minutes are counted"
+        assert student_recipe(None, teacher, **minutes) == (timed, words)
+        assert student_recipe("paper", teacher, **minutes)[0] == replace(paper, max_minutes=3.0)
+    own = student_recipe("quick", teacher, ["within=0.4"], learning_rate=1e-3)[0]
+    assert own == replace(quick, within=0.4, learning_rate=1e-3)
+    with pytest.raises(InputError, match="expected paper or quick"):
+        student_recipe("slow", teacher)
 
 
 def test_infinite_minutes_are_no_limit_and_count_nothing():
@@ -193,7 +232,22 @@ def test_a_run_is_trained_as_asked_and_distilled_on_the_same_sets(wildrf, root, 
     assert student["recipe"]["max_minutes"] is None
     assert student["recipe"]["representation_scale"] == 1.0
     assert student["detector"] == "tiny-ladeda"
+    assert (student["recipe"]["patches"], student["recipe"]["within"]) == ("alone", 1.0)
+    assert "recipe: the paper's" in answer.err
     assert student["data"]["sources"] == told["data"]["sources"]
+
+
+def test_a_student_of_a_teacher_from_a_gpu_learns_where_it_is(wildrf, root, tmp_path):
+    run = tmp_path / "run"
+    assert wildrf("train", root, "--out", run, *TINY, "--epochs", 1).code == 0
+    told = config(run)
+    told["recipe"]["device"] = "cuda:7"
+    (run / "config.json").write_text(json.dumps(told))
+
+    answer = wildrf("distill", run, "--out", tmp_path / "student", "--epochs", 1)
+
+    assert answer.code == 0, answer.err
+    assert config(tmp_path / "student")["recipe"]["device"] == "auto"
 
 
 @pytest.fixture

@@ -24,17 +24,13 @@ from train.data import find_images, load_images
 from train.detectors import DETECTORS
 from train.distill import (
     MIX,
-    Kept,
-    Live,
-    PatchGrid,
-    Wanted,
     distill,
     distill_one_epoch,
     mixed,
-    patches_at,
     teacher_logits,
 )
 from train.engine import Step
+from train.lessons import Kept, Live, PatchGrid, Sight, Wanted, patches_at
 from train.sampling import Place, cells_of
 from train.transforms import Preprocessing, normalise, to_batch
 
@@ -74,15 +70,15 @@ def test_the_goal_of_a_patch_is_what_the_teacher_says_of_it_alone(tmp_path, imag
     loaded = load_detector(save_teacher(tmp_path / "t.pt", name))
     grid = PatchGrid(loaded.spec.receptive_field, loaded.spec.stride)
     logits = teacher_logits(loaded, images, Compute(CPU), Keeping(tmp_path))
-    kept = Kept(images, logits, grid, crop=48)
+    kept = Kept(images, logits, Sight(grid), crop=48)
 
     for seed in range(3):
         drawn = kept.draw(Wanted([0, 3, 5], [0, 0, 0], 0), np.random.default_rng(seed))
 
-        assert len(drawn.patches) == 3 * -(-(grid.cells(48) ** 2) // 3)
-        assert drawn.patches.shape[1:] == (3, grid.field + 1, grid.field + 1)
+        assert len(drawn.pixels) == 3 * -(-(grid.cells(48) ** 2) // 3)
+        assert drawn.pixels.shape[1:] == (3, grid.field + 1, grid.field + 1)
         with torch.no_grad():
-            seen = normalise(drawn.patches[..., : grid.field, : grid.field], PREP, CPU)
+            seen = normalise(drawn.pixels[..., : grid.field, : grid.field], PREP, CPU)
             said = loaded.model.patch_logits(seen).flatten()
         np.testing.assert_allclose(drawn.goals, said, rtol=1e-3, atol=1e-4)
 
@@ -160,18 +156,84 @@ def test_a_student_learns_what_a_network_of_its_own_kind_says_of_the_patches(ima
         said = [wiser(normalise(patches, prep, CPU)).view(7, 7) for patches in cut]
     targets = torch.stack(said).numpy()
     targets = (targets - targets.mean()) / targets.std()
-    drawer = Kept(images, targets, grid, recipe.crop)
+    drawer = Kept(images, targets, Sight(grid), recipe.crop)
     cells = cells_of([Place(0, 0, "")] * 6, "none")
     student = build_detector(spec, prep, "mean", seed=1)
     adam = torch.optim.Adam(student.parameters(), lr=1e-2)
     step = Step(student, adam, prep, Compute(CPU), True, lambda: None)
 
     losses = [
-        np.mean([loss for loss, _ in distill_one_epoch(step, drawer, cells, grid, 0, e, 6 * e)])
+        np.mean(
+            [loss for loss, _ in distill_one_epoch(step, drawer, cells, Sight(grid), 0, e, 6 * e)]
+        )
         for e in range(40)
     ]
 
     assert np.mean(losses[-5:]) < 0.5  # 1 is what a constant gets
+
+
+@pytest.mark.parametrize("name", ["tiny-ladeda", "ladeda5"])
+def test_in_a_window_a_student_sees_a_patch_as_it_will_in_the_picture(images, name):
+    grid, spec = PatchGrid(9, 8), DETECTORS[name]
+    prep = dataclasses.replace(PREP, representation="right_diag")
+    student = build_detector(spec, prep, "mean", seed=3).eval()
+    sight = Sight.of(spec, grid, "window")
+    cell = np.arange(49, dtype=np.float32).reshape(7, 7)  # a goal that says which patch it is of
+    kept = Kept(images, [cell] * 6, sight, crop=48)
+
+    drawn = kept.draw(Wanted([0, 3, 5], [0, 0, 0], 0), np.random.default_rng(1))
+
+    with torch.no_grad():
+        read = sight.read(student, normalise(drawn.pixels, prep, CPU))
+        whole = student.patch_logits(normalise(to_batch(images.pixels[[0, 3, 5]]), prep, CPU))
+    assert read.shape == drawn.goals.shape == (3, 2, 2)
+    apart, looks = 8 // spec.stride, (10 - spec.receptive_field) // spec.stride + 1
+    for k in range(3):
+        for said, goal in zip(read[k].flatten(), drawn.goals[k].flatten(), strict=True):
+            row, column = (int(n) * apart for n in divmod(int(goal), 7))
+            inside = whole[k, row : row + looks, column : column + looks]
+            assert said.item() == pytest.approx(inside.mean().item(), rel=1e-5, abs=1e-5)
+
+
+def test_windows_come_from_all_of_a_picture_but_its_first_row_and_column(images):
+    sight = Sight.of(DETECTORS["tiny-ladeda"], PatchGrid(9, 8), "window")
+    cell = np.arange(49, dtype=np.float32).reshape(7, 7)
+    kept = Kept(images, [cell] * 6, sight, crop=48)
+    rng = np.random.default_rng(0)
+
+    seen = {
+        int(g) for _ in range(200) for g in kept.draw(Wanted([1, 2], [0, 0], 0), rng).goals.ravel()
+    }
+
+    assert seen == {7 * i + j for i in range(1, 7) for j in range(1, 7)}
+
+
+@pytest.mark.parametrize("patches", ["alone", "window"])
+def test_a_student_learns_a_part_of_what_differs_within_an_image(images, patches):
+    sight = Sight.of(DETECTORS["tiny-ladeda"], PatchGrid(9, 8), patches)
+    logits = [np.random.default_rng(k).normal(k, 10, (7, 7)).astype(np.float32) for k in range(6)]
+    wanted = Wanted([0, 3, 5], [0, 0, 0], 0)
+
+    full, part, none = (
+        Kept(images, logits, sight, 48, within).draw(wanted, np.random.default_rng(2))
+        for within in (1.0, 0.25, 0.0)
+    )
+
+    of_image = np.repeat([logits[k].mean() for k in wanted.chosen], full.goals.numel() // 3)
+    np.testing.assert_array_equal(full.pixels, part.pixels)
+    np.testing.assert_allclose(none.goals.ravel(), of_image, rtol=1e-5)
+    expected = of_image + 0.25 * (full.goals.numpy().ravel() - of_image)
+    np.testing.assert_allclose(part.goals.ravel(), expected, rtol=1e-4)
+
+
+def test_windows_need_steps_that_meet_and_room_beside_a_patch(
+    picture_set, recipe, tmp_path, teacher
+):
+    windows = dataclasses.replace(recipe, patches="window")
+    with pytest.raises(InputError, match=r"train\.crop is 17; expected at least 18, two patches"):
+        distill(teacher, picture_set, tmp_path / "run", dataclasses.replace(windows, crop=17))
+    with pytest.raises(InputError, match=r'ladeda5 moves on by 8 pixels.*by 2.*patches to "alone"'):
+        Sight.of(DETECTORS["ladeda5"], PatchGrid(5, 2), "window")
 
 
 def test_every_image_shares_a_step_equally_often_and_is_never_alone():
@@ -183,8 +245,11 @@ def test_every_image_shares_a_step_equally_often_and_is_never_alone():
     assert mixed(few, np.random.default_rng(0)).shape == (3, 3)
 
 
-def test_distillation_resumes_to_the_same_student(picture_set, recipe, tmp_path, teacher):
-    student = dataclasses.replace(recipe, epochs=4)
+@pytest.mark.parametrize(
+    "asked", [{}, {"patches": "window", "within": 0.2}], ids=["paper", "quick"]
+)
+def test_distillation_resumes_to_the_same_student(picture_set, recipe, tmp_path, teacher, asked):
+    student = dataclasses.replace(recipe, epochs=4, **asked)
 
     whole = distill(teacher, picture_set, tmp_path / "a", student)
     distill(teacher, picture_set, tmp_path / "b", dataclasses.replace(student, epochs=2))
@@ -257,14 +322,14 @@ def test_a_missing_teacher_and_a_crop_too_small_are_refused(picture_set, recipe,
 
 
 def bytes_of(drawn):
-    return drawn.patches.numpy().tobytes(), drawn.goals.numpy().tobytes()
+    return drawn.pixels.numpy().tobytes(), drawn.goals.numpy().tobytes()
 
 
 def test_augmented_windows_get_what_the_teacher_says_of_them(teacher, images, recipe):
     loaded = load_detector(teacher)
     augmented = dataclasses.replace(recipe, augment=AugmentPolicy(jpeg=1.0, noise=1.0))
     grid = PatchGrid(9, 8)
-    live = Live(loaded.model, loaded.preprocessing, images, grid, augmented, Compute(CPU))
+    live = Live(loaded.model, loaded.preprocessing, images, Sight(grid), augmented, Compute(CPU))
 
     drawn = live.draw(Wanted([0, 3, 5], [0, 0, 1], epoch=2), np.random.default_rng(0))
     again = live.draw(Wanted([0, 3, 5], [0, 0, 1], epoch=2), np.random.default_rng(9))
@@ -272,13 +337,33 @@ def test_augmented_windows_get_what_the_teacher_says_of_them(teacher, images, re
     assert bytes_of(drawn) == bytes_of(again)
     assert drawn.done.count("jpeg") == drawn.done.count("noise") == 3
     alone = bytes_of(live.draw(Wanted([3], [0], epoch=2), np.random.default_rng(0)))
-    assert len(drawn.patches) == len(drawn.goals) == 3 * 2**2  # about the 5 x 5 of one window
+    assert len(drawn.pixels) == len(drawn.goals) == 3 * 2**2  # about the 5 x 5 of one window
     assert alone != bytes_of(drawn)
     even = dataclasses.replace(live, recipe=dataclasses.replace(augmented, augment=AugmentPolicy()))
     plain = even.draw(Wanted([0, 3, 5], [0, 0, 1], epoch=2), np.random.default_rng(0))
     with torch.no_grad():  # a window's patches lie at even places of it, so they can stand alone
-        said = loaded.model.patch_logits(normalise(plain.patches[..., :9, :9], PREP, CPU))
+        said = loaded.model.patch_logits(normalise(plain.pixels[..., :9, :9], PREP, CPU))
     np.testing.assert_allclose(plain.goals, said.flatten(), rtol=1e-3, atol=1e-4)
+
+
+def test_augmented_windows_are_judged_inside_their_border(teacher, images, recipe):
+    loaded, sight = (
+        load_detector(teacher),
+        Sight.of(DETECTORS["tiny-ladeda"], PatchGrid(9, 8), "window"),
+    )
+    plain = dataclasses.replace(recipe, patches="window", augment=AugmentPolicy(jpeg=1e-12))
+    live = Live(loaded.model, loaded.preprocessing, images, sight, plain, Compute(CPU))
+
+    drawn = live.draw(Wanted([0, 3, 5], [0, 0, 1], epoch=2), np.random.default_rng(0))
+    part = dataclasses.replace(live, recipe=dataclasses.replace(plain, within=0.5))
+    half = part.draw(Wanted([0, 3, 5], [0, 0, 1], epoch=2), np.random.default_rng(0))
+
+    assert drawn.pixels.shape == (3, 3, 20, 20)  # a margin of 2, and two patches of 10, 8 apart
+    with torch.no_grad():
+        said = loaded.model.patch_logits(normalise(drawn.pixels[..., 2:, 2:], PREP, CPU))
+    np.testing.assert_allclose(drawn.goals, said, rtol=1e-3, atol=1e-4)
+    mean = drawn.goals.mean(dim=(1, 2), keepdim=True)
+    np.testing.assert_allclose(half.goals, mean + 0.5 * (drawn.goals - mean), rtol=1e-4, atol=1e-6)
 
 
 def test_distillation_with_augmentation_and_averages_resumes_to_the_same_student(
