@@ -215,8 +215,9 @@ class Live:
     def draw(self, wanted: Wanted, rng: np.random.Generator) -> Drawn:
         """See `Drawer`: small windows, so that all their patches together are those of one large.
 
-        Shown as windows, they have one more row and column of patches, on the left and top, which are not
-        judged: both detectors look over the border there.
+        The logit of an image is here the mean of its window's. Shown as windows, they have one more row and
+        column of patches, on the left and top, which are not judged: both detectors look over the border
+        there.
         """
         grid, margin = self.sight.grid, self.sight.margin
         first = 0 if self.sight.alone else 1

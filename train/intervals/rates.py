@@ -25,6 +25,8 @@ POINTS = 100
 FEW_ABOVE = 5
 """Images above a threshold under which their groups do not show how alike they are."""
 
+LEAST_SHARED = 0.25
+"""Part of the fakes' noise that is kept in any case; see `_shared_part`."""
 
 FALL_OVER, MOST_FALL = 3.0, 0.5
 """How alike images are is looked at in a top share as many times as large; and how fast it may fall."""
@@ -151,6 +153,21 @@ def _shares_above(scores: Floats, fakes: _Side) -> Floats:
     return above
 
 
+def _shared_part(shares: Floats) -> float:
+    """Of the noise of the fakes, what a threshold has in common with the others that may be the true one.
+
+    What the `shares` (m,) above the thresholds differ by holds the rest of it already: a fake that lies
+    between two of them is in one share and not in the other. The shares' mean has what they have in common,
+    as each fake adds to it the part F of them that it lies in: of a single fake, the integral of F squared
+    less the square of that of F. The integral of F squared is the mean of the lower of two shares.
+    """
+    each = float(np.mean(shares * (1 - shares)))
+    down = np.sort(shares)[::-1]
+    lower = float(down @ (2 * np.arange(len(down)) + 1)) / len(down) ** 2
+    common = lower - float(shares.mean()) ** 2
+    return max(LEAST_SHARED, min(1.0, common / each)) if each > 0 else 1.0
+
+
 def _counts_above(images: float, rate: float) -> tuple[Floats, float]:
     """How many of the reals lie above the threshold: its quantiles (`POINTS`,), and P(none does)."""
     middle, wide = images * rate, 8 * math.sqrt(images * rate) + 8
@@ -162,5 +179,6 @@ def _counts_above(images: float, rate: float) -> tuple[Floats, float]:
 
 def _quantile(shares: Floats, images: float, at: float) -> float:
     """Of the share in the population, where it is any of `shares` (m,) among so many `images`."""
+    images /= _shared_part(shares)
     a, b = shares * images + 0.5, (1 - shares) * images + 0.5
     return float(brentq(lambda x: betainc(a, b, x).mean() - at, 0.0, 1.0, xtol=1e-6))

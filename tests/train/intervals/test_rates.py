@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from train.intervals.groups import Groups, make_clusters
-from train.intervals.rates import true_rate_interval
+from train.intervals.rates import LEAST_SHARED, _shared_part, true_rate_interval
 from train.measure import Asked, measure, report
 from train.metrics import Sample
 from train.scores import ScoredSet
@@ -52,6 +52,30 @@ def test_of_many_images_the_interval_is_the_one_of_the_textbook():
     assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
     assert low < true < high
     assert middle == pytest.approx((low + high) / 2, abs=0.1 * error)
+
+
+def test_the_noise_of_the_fakes_is_counted_once():
+    """How far shares are apart, and what of their noise they share, are together how far off one may be."""
+    rng = np.random.default_rng(0)
+    true, fakes = rng.uniform(0.2, 0.7, 100), 60
+
+    apart, whole = [], []
+    for _ in range(2000):
+        shares = np.mean(rng.uniform(size=fakes)[:, None] < true, axis=0)
+        alone = np.mean(shares * (1 - shares)) / (fakes - 1)
+        apart.append(shares.var() + alone * _shared_part(shares))
+        whole.append(shares.var() + alone)
+
+    expected = true.var() + np.mean(true * (1 - true)) / fakes
+    assert np.mean(apart) == pytest.approx(expected, rel=0.01)
+    assert np.mean(whole) > 1.03 * expected
+
+
+def test_shares_that_are_one_have_all_of_their_noise_in_common():
+    assert _shared_part(np.full(100, 0.3)) == pytest.approx(1.0)
+    assert _shared_part(np.zeros(100)) == _shared_part(np.ones(100)) == 1.0
+    assert _shared_part(np.linspace(0.0, 1.0, 10_001)) == pytest.approx(0.5, abs=1e-3)
+    assert _shared_part(np.repeat([0.0, 0.99], [90, 10])) == LEAST_SHARED  # 0.1 by itself
 
 
 @pytest.mark.parametrize(("n", "rate"), [(60, 0.01), (60, 0.05), (150, 0.05), (500, 0.01)])
