@@ -42,13 +42,6 @@ HIDDEN = 0.1
 With all of it 99.5 % of the intervals hold the truth where there are twenty images a class, with none 90.
 """
 
-SURER = 1.5
-"""How many times as many degrees of freedom the noise of all bins has as that of one.
-
-Between one, where the images of a group go the same way, and the number of bins, where the bins have
-nothing to do with each other. Chosen in simulation.
-"""
-
 NOISES = 1000
 """How often the noise of the bins is drawn; each is taken with either sign."""
 
@@ -163,7 +156,8 @@ def _noise(covariance: Floats, freedom: float) -> Floats:
     """(2 `NOISES`, B) the noise of the bins, with either sign, as else more error need not show more.
 
     A bin is a sum over groups, and so nearly normal; how much it varies is an estimate: Student's
-    distribution, of all bins together.
+    distribution, of all bins together. Bins that have nothing to do with each other are known better in their
+    sum; those of groups whose images are alike are not, and the interval holds for these too.
 
     Args:
         covariance: (B, B) of the bins.
@@ -174,8 +168,7 @@ def _noise(covariance: Floats, freedom: float) -> Floats:
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(NOISES, len(values))) @ root
     if math.isfinite(freedom):
-        known = SURER * freedom
-        noise *= np.sqrt(known / rng.chisquare(known, size=(NOISES, 1)))
+        noise *= np.sqrt(freedom / rng.chisquare(freedom, size=(NOISES, 1)))
     return np.vstack([noise, -noise])
 
 
