@@ -39,6 +39,14 @@ Recipe = Annotated[
         help="Default: the workspace's, or quick with --max-minutes, or paper.",
     ),
 ]
+StudentRecipe = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        metavar="paper|quick",
+        help="Of distillation; default: quick with --max-minutes, else paper.",
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A field of the recipe, as in wildrf.toml."),
@@ -137,7 +145,7 @@ def distill(
     epochs: Epochs = None,
     seed: Seed = None,
     max_minutes: Minutes = None,
-    recipe: Recipe = None,
+    recipe: StudentRecipe = None,
     settings: Settings = None,
     cache: Cache = None,
     device: Device = None,
