@@ -129,7 +129,7 @@ def _drawer(
         model = compute.place(teacher.model).eval()
         return Live(model, teacher.preprocessing, images, sight, recipe, compute)
     logits = teacher_logits(teacher, images, compute, keeping, progress)
-    return Kept(images, logits, sight, recipe.crop, recipe.within)
+    return Kept(images, logits, sight, recipe.crop, recipe.within, teacher.model.pooling)
 
 
 def _require_same_pixels(teacher: Preprocessing, student: Preprocessing, name: str) -> None:
@@ -159,9 +159,9 @@ def _require_room(crop: int, sight: Sight, name: str) -> None:
     least = sight.grid.side(1 if sight.alone else 2)
     if crop < least:
         holds = "one patch of" if sight.alone else "two patches, side by side, of"
+        do = "raise it" if sight.alone else 'raise it, or set train.patches to "alone"'
         raise InputError(
-            f"train.crop is {crop}; expected at least {least}, {holds} teacher {name} and a pixel; "
-            "raise it"
+            f"train.crop is {crop}; expected at least {least}, {holds} teacher {name} and a pixel; {do}"
         )
 
 

@@ -138,7 +138,8 @@ def goals_of(logits: Floats32, of_image: Floats32, within: float) -> Floats32:
 
     Args:
         logits: the teacher's of some patches, any shape.
-        of_image: its mean over the whole image, such that it goes with `logits`.
+        of_image: what those of the image pool to, such that it goes with `logits`. As goals lie around it,
+            those of all patches pool to it again, be it a mean, the maximum or the mean of the highest.
         within: the part, 0 to 1; with 1 the teacher's logits, as in the paper.
     """
     goals: Floats32 = logits if within == 1 else of_image + np.float32(within) * (logits - of_image)
@@ -146,7 +147,7 @@ def goals_of(logits: Floats32, of_image: Floats32, within: float) -> Floats32:
 
 
 def cells_of_each(cells: int, sharing: int) -> int:
-    """Patches along a side of the windows of `sharing` images, together about those of one large window."""
+    """Patches along a side of the windows of `sharing` images, together at most those of one large window."""
     return max(1, int(cells / sharing**0.5))
 
 
@@ -159,6 +160,7 @@ class Kept:
     sight: Sight
     crop: int
     within: float = 1.0
+    pooling: str = "mean"
 
     def draw(self, wanted: Wanted, rng: np.random.Generator) -> Drawn:
         """See `Drawer`: of each image some patches of a window of the crop's side, or a small window."""
@@ -169,11 +171,12 @@ class Kept:
         shown = join([pixels for pixels, _ in drawn])
         return Drawn(to_batch(shown), torch.from_numpy(join([goals for _, goals in drawn])))
 
-    def _goals(self, index: int, logits: Floats32) -> Floats32:
-        """Of some patches of an image, whose logits the teacher gave."""
+    def _goals(self, whole: Floats32, logits: Floats32) -> Floats32:
+        """Of some patches of an image, of which the teacher gave the `whole` (h, w)."""
         if self.within == 1:
             return logits
-        return goals_of(logits, self.logits[index].mean(keepdims=True)[0], self.within)
+        of_image = pool_patches(torch.tensor(whole[None]), self.pooling).numpy()
+        return goals_of(logits, of_image, self.within)
 
     def _some_patches(
         self, index: int, sharing: int, rng: np.random.Generator
@@ -186,7 +189,7 @@ class Kept:
         )
         picked = rng.permutation(cells * cells)[: -(-cells * cells // sharing)]
         rows, columns = top + picked // cells, left + picked % cells
-        return patches_at(pixels, rows, columns, grid), self._goals(index, logits[rows, columns])
+        return patches_at(pixels, rows, columns, grid), self._goals(logits, logits[rows, columns])
 
     def _window(
         self, index: int, sharing: int, rng: np.random.Generator
@@ -197,7 +200,7 @@ class Kept:
         top, left = (int(rng.integers(1, grid.cells(side) - mine + 1)) for side in pixels.shape[:2])
         y, x = grid.stride * top - margin, grid.stride * left - margin
         side = margin + grid.side(mine)
-        goals = self._goals(index, logits[top : top + mine, left : left + mine])
+        goals = self._goals(logits, logits[top : top + mine, left : left + mine])
         return pixels[y : y + side, x : x + side], goals
 
 
@@ -215,7 +218,7 @@ class Live:
     def draw(self, wanted: Wanted, rng: np.random.Generator) -> Drawn:
         """See `Drawer`: small windows, so that all their patches together are those of one large.
 
-        The logit of an image is here the mean of its window's. Shown as windows, they have one more row and
+        The logit of an image is here what its window's pool to. Shown as windows, they have one more row and
         column of patches, on the left and top, which are not judged: both detectors look over the border
         there.
         """
@@ -225,7 +228,8 @@ class Live:
         windows = self._windows(wanted, grid.side(first + mine))
         pixels = np.stack([window.pixels for window in windows])
         logits = self._judged(pixels)[:, first : first + mine, first : first + mine]
-        goals = goals_of(logits, logits.mean(axis=(1, 2), keepdims=True), self.recipe.within)
+        of_window = pool_patches(torch.tensor(logits), self.teacher.pooling).numpy()
+        goals = goals_of(logits, of_window[:, None, None], self.recipe.within)
         done = tuple(name for window in windows for name in window.done)
         if not self.sight.alone:
             begin = grid.stride - margin

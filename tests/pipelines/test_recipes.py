@@ -89,12 +89,12 @@ def test_a_detector_of_few_weights_takes_larger_steps_in_the_quick_recipe():
 def test_a_student_learns_as_in_the_paper_or_quickly_where_minutes_are_counted():
     teacher = replace(
         TrainPolicy(), crop=128, learning_rate=5e-4, windows=3, size=192, max_minutes=9.0,
-        patches="window", within=0.5,
+        patches="window", within=0.5, device="cuda:7", precision="bfloat16", compile=True,
     )  # fmt: skip
     paper = replace(
         TrainPolicy(), detector="tiny-ladeda", size=192, crop=192,
     )  # fmt: skip
-    quick = replace(paper, **QUICK_STUDENT)
+    quick = replace(paper, **QUICK_STUDENT, learning_rate=4e-3)
 
     assert student_recipe(None, teacher) == (paper, "recipe: the paper's")
     assert student_recipe("quick", teacher) == (quick, "recipe: quick")
@@ -105,6 +105,8 @@ def test_a_student_learns_as_in_the_paper_or_quickly_where_minutes_are_counted()
         assert student_recipe("paper", teacher, **minutes)[0] == replace(paper, max_minutes=3.0)
     own = student_recipe("quick", teacher, ["within=0.4"], learning_rate=1e-3)[0]
     assert own == replace(quick, within=0.4, learning_rate=1e-3)
+    large = student_recipe("quick", teacher, detector="ladeda5")[0]
+    assert large == replace(quick, detector="ladeda5", learning_rate=QUICK["learning_rate"])
     with pytest.raises(InputError, match="expected paper or quick"):
         student_recipe("slow", teacher)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from train.checkpoint import load_detector, pack, to_bytes
 from train.config import Compute, build_detector
 from train.data import find_images, load_images
 from train.detectors import DETECTORS
+from train.detectors.patches import pool_patches
 from train.distill import (
     MIX,
     distill,
@@ -172,27 +174,63 @@ def test_a_student_learns_what_a_network_of_its_own_kind_says_of_the_patches(ima
     assert np.mean(losses[-5:]) < 0.5  # 1 is what a constant gets
 
 
-@pytest.mark.parametrize("name", ["tiny-ladeda", "ladeda5"])
-def test_in_a_window_a_student_sees_a_patch_as_it_will_in_the_picture(images, name):
-    grid, spec = PatchGrid(9, 8), DETECTORS[name]
-    prep = dataclasses.replace(PREP, representation="right_diag")
+@pytest.mark.parametrize(
+    ("field", "name"), [(9, "tiny-ladeda"), (9, "ladeda5"), (17, "ladeda9"), (17, "tiny-ladeda")]
+)
+def test_in_a_window_a_student_sees_a_patch_as_it_will_in_the_picture(field, name):
+    grid, spec = PatchGrid(field, 8), DETECTORS[name]
+    rng, prep = np.random.default_rng(0), dataclasses.replace(PREP, representation="right_diag")
+    pictures = [rng.integers(0, 256, (64, 96, 3), dtype=np.uint8) for _ in range(3)]
     student = build_detector(spec, prep, "mean", seed=3).eval()
     sight = Sight.of(spec, grid, "window")
-    cell = np.arange(49, dtype=np.float32).reshape(7, 7)  # a goal that says which patch it is of
-    kept = Kept(images, [cell] * 6, sight, crop=48)
+    wide = grid.cells(96)
+    cell = np.arange(grid.cells(64) * wide, dtype=np.float32).reshape(-1, wide)  # says which it is
+    kept = Kept(SimpleNamespace(pixels=pictures), [cell] * 3, sight, crop=48)
 
-    drawn = kept.draw(Wanted([0, 3, 5], [0, 0, 0], 0), np.random.default_rng(1))
+    drawn = kept.draw(Wanted([0, 1, 2], [0, 0, 0], 0), np.random.default_rng(1))
 
     with torch.no_grad():
         read = sight.read(student, normalise(drawn.pixels, prep, CPU))
-        whole = student.patch_logits(normalise(to_batch(images.pixels[[0, 3, 5]]), prep, CPU))
+        whole = student.patch_logits(normalise(to_batch(np.stack(pictures)), prep, CPU))
     assert read.shape == drawn.goals.shape == (3, 2, 2)
-    apart, looks = 8 // spec.stride, (10 - spec.receptive_field) // spec.stride + 1
+    apart, looks = 8 // spec.stride, (field + 1 - spec.receptive_field) // spec.stride + 1
     for k in range(3):
         for said, goal in zip(read[k].flatten(), drawn.goals[k].flatten(), strict=True):
-            row, column = (int(n) * apart for n in divmod(int(goal), 7))
+            row, column = (int(n) * apart for n in divmod(int(goal), wide))
             inside = whole[k, row : row + looks, column : column + looks]
             assert said.item() == pytest.approx(inside.mean().item(), rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "top30"])
+def test_the_goals_of_an_image_pool_to_what_its_teacher_scores_it_by(pooling):
+    """However little of what differs within it is learnt."""
+    sight = Sight.of(DETECTORS["tiny-ladeda"], PatchGrid(9, 8), "alone")
+    logits = np.random.default_rng(0).normal(1, 5, (7, 7)).astype(np.float32)
+    picture = np.zeros((64, 64, 3), dtype=np.uint8)
+    kept = Kept(SimpleNamespace(pixels=[picture]), [logits], sight, 64, 0.25, pooling)
+
+    goals = kept.draw(Wanted([0], [0], 0), np.random.default_rng(0)).goals
+
+    assert len(goals) == 49
+    scored = pool_patches(torch.from_numpy(logits)[None], pooling).item()
+    assert pool_patches(goals[None], pooling).item() == pytest.approx(scored, rel=1e-5)
+
+
+def test_of_a_teacher_without_a_store_each_image_is_asked_once_a_step(images):
+    asked = []
+
+    class Asking:
+        def __getitem__(self, index):
+            asked.append(index)
+            return np.zeros((7, 7), dtype=np.float32)
+
+    for patches in ("alone", "window"):
+        sight = Sight.of(DETECTORS["tiny-ladeda"], PatchGrid(9, 8), patches)
+        Kept(images, Asking(), sight, 48, 0.5).draw(
+            Wanted([0, 3], [0, 0], 0), np.random.default_rng(0)
+        )
+
+    assert asked == [0, 3, 0, 3]
 
 
 def test_windows_come_from_all_of_a_picture_but_its_first_row_and_column(images):
@@ -223,14 +261,16 @@ def test_a_student_learns_a_part_of_what_differs_within_an_image(images, patches
     np.testing.assert_array_equal(full.pixels, part.pixels)
     np.testing.assert_allclose(none.goals.ravel(), of_image, rtol=1e-5)
     expected = of_image + 0.25 * (full.goals.numpy().ravel() - of_image)
-    np.testing.assert_allclose(part.goals.ravel(), expected, rtol=1e-4)
+    np.testing.assert_allclose(part.goals.ravel(), expected, rtol=1e-4, atol=1e-6)  # float32, of 10
 
 
 def test_windows_need_steps_that_meet_and_room_beside_a_patch(
     picture_set, recipe, tmp_path, teacher
 ):
     windows = dataclasses.replace(recipe, patches="window")
-    with pytest.raises(InputError, match=r"train\.crop is 17; expected at least 18, two patches"):
+    with pytest.raises(
+        InputError, match=r"train\.crop is 17; expected at least 18, two patches.*alone"
+    ):
         distill(teacher, picture_set, tmp_path / "run", dataclasses.replace(windows, crop=17))
     with pytest.raises(InputError, match=r'ladeda5 moves on by 8 pixels.*by 2.*patches to "alone"'):
         Sight.of(DETECTORS["ladeda5"], PatchGrid(5, 2), "window")
@@ -346,22 +386,28 @@ def test_augmented_windows_get_what_the_teacher_says_of_them(teacher, images, re
     np.testing.assert_allclose(plain.goals, said.flatten(), rtol=1e-3, atol=1e-4)
 
 
-def test_augmented_windows_are_judged_inside_their_border(teacher, images, recipe):
-    loaded, sight = (
-        load_detector(teacher),
-        Sight.of(DETECTORS["tiny-ladeda"], PatchGrid(9, 8), "window"),
-    )
-    plain = dataclasses.replace(recipe, patches="window", augment=AugmentPolicy(jpeg=1e-12))
+def test_augmented_windows_are_judged_inside_their_border(images, recipe, tmp_path):
+    """By a teacher that looks over borders: what lies beyond that of the window changes no goal."""
+    diagonal = dataclasses.replace(PREP, representation="right_diag")
+    loaded = load_detector(save_teacher(tmp_path / "t.pt", prep=diagonal))
+    sight = Sight.of(DETECTORS["tiny-ladeda"], PatchGrid(9, 8), "window")
+    plain = dataclasses.replace(recipe, patches="window", augment=AugmentPolicy())
     live = Live(loaded.model, loaded.preprocessing, images, sight, plain, Compute(CPU))
+    wanted = Wanted([0, 3, 5], [0, 0, 1], epoch=2)
 
-    drawn = live.draw(Wanted([0, 3, 5], [0, 0, 1], epoch=2), np.random.default_rng(0))
+    drawn = live.draw(wanted, np.random.default_rng(0))
     part = dataclasses.replace(live, recipe=dataclasses.replace(plain, within=0.5))
-    half = part.draw(Wanted([0, 3, 5], [0, 0, 1], epoch=2), np.random.default_rng(0))
+    half = part.draw(wanted, np.random.default_rng(0))
 
-    assert drawn.pixels.shape == (3, 3, 20, 20)  # a margin of 2, and two patches of 10, 8 apart
+    whole = np.stack([window.pixels for window in live._windows(wanted, 26)])
+    noise = np.random.default_rng(1).integers(0, 256, (3, 34, 34, 3), dtype=np.uint8)
+    noise[:, 8:, 8:] = whole
     with torch.no_grad():
-        said = loaded.model.patch_logits(normalise(drawn.pixels[..., 2:, 2:], PREP, CPU))
-    np.testing.assert_allclose(drawn.goals, said, rtol=1e-3, atol=1e-4)
+        said = loaded.model.patch_logits(normalise(to_batch(noise), diagonal, CPU))
+        bordered = loaded.model.patch_logits(normalise(to_batch(whole), diagonal, CPU))
+    np.testing.assert_array_equal(drawn.pixels, to_batch(np.ascontiguousarray(whole[:, 6:, 6:])))
+    np.testing.assert_allclose(drawn.goals, said[:, 2:, 2:], rtol=1e-3, atol=1e-4)
+    assert not np.allclose(said[:, 1, 1:], bordered[:, 0, :], rtol=1e-3, atol=1e-4)
     mean = drawn.goals.mean(dim=(1, 2), keepdim=True)
     np.testing.assert_allclose(half.goals, mean + 0.5 * (drawn.goals - mean), rtol=1e-4, atol=1e-6)
 
