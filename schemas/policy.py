@@ -268,7 +268,8 @@ class TrainPolicy:
     weights that is validated and kept; 0 keeps the weights themselves. `fit` "whole" looks at every pixel as
     it is. `pooling` "topN" is the mean of the highest N % of patch logits. `cache_gib` bounds what is kept
     of pictures on disk. In distillation a student sees its `patches` each alone, or as they lie in a window;
-    it learns the logit that the teacher gives an image, and what part of the differences `within` it.
+    it learns the logit that the teacher gives an image, and what part of the differences `within` it; if
+    `centred`, from where the teacher is halfway between both classes.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = FINITE
@@ -292,6 +293,7 @@ class TrainPolicy:
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     patches: Literal["alone", "window"] = "alone"
     within: Annotated[float, Field(ge=0, le=1)] = 1.0
+    centred: bool = False
     balance: Literal["none", "class", "class-platform"] = "none"
     labels: Literal["hard", "posterior"] = "hard"
     augment: AugmentPolicy = field(default_factory=AugmentPolicy)

@@ -30,7 +30,7 @@ from train.config import Compute, check_recipe, choose_compute, fingerprint, pre
 from train.data import ImageSet, Source
 from train.detectors import DetectorSpec
 from train.engine import Clock, Progress, Silent, Step, Steps, descend, fit, saved_epochs
-from train.lessons import Drawer, Kept, Live, PatchGrid, Sight, Wanted
+from train.lessons import MIX, Drawer, Kept, Live, PatchGrid, Sight, Wanted, middle_of
 from train.loader import Epochs, augments, epochs_of
 from train.sampling import Cell, Indices, plan_epoch, turns
 from train.tiles import patch_map
@@ -50,9 +50,6 @@ from train.training import (
     validation_share,
 )
 from train.transforms import Preprocessing, normalise
-
-MIX = 16
-"""Images whose patches share a step. With one, the student of a 200-image set stayed at chance."""
 
 MEMORY_BYTES = 64 << 20
 """More of a teacher's logits than this (17,000 pictures at 256 x 256) live in a mapped file."""
@@ -102,6 +99,8 @@ def distill(
     epochs = epochs_of(loaded.train, replace(recipe, labels="hard"), loaded.sources)
     compute = choose_compute(recipe.device, recipe.precision, loaded_teacher.spec)
     drawer = _drawer(loaded_teacher, epochs, sight, compute, keeping, watch.progress)
+    if recipe.centred:
+        drawer = replace(drawer, middle=middle_of(drawer.says(), loaded.train.labels))
 
     def steps_of(step: Step, epoch: int, done: int) -> Steps:
         return distill_one_epoch(step, drawer, epochs.cells, sight, recipe.seed, epoch, done)
@@ -123,7 +122,7 @@ def _drawer(
     compute: Compute,
     keeping: store.Keeping,
     progress: Progress,
-) -> "Kept | Live":
+) -> Kept | Live:
     recipe, images = epochs.recipe, epochs.images
     if augments(recipe.augment):
         model = compute.place(teacher.model).eval()

@@ -7,7 +7,7 @@ read that border. With `patches = "window"` it looks at a window of patches and 
 picture; and what patches share of their pixels is computed once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +28,9 @@ from train.sampling import Indices
 from train.transforms import Preprocessing, normalise, to_batch
 
 Floats32 = NDArray[np.float32]
+
+MIX = 16
+"""Images whose patches share a step. With one, the student of a 200-image set stayed at chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +135,11 @@ class Drawer(Protocol):
     def draw(self, wanted: Wanted, rng: np.random.Generator) -> Drawn:
         """Patches of the images wanted."""
 
+    def says(self) -> Iterator[float]:
+        """What the teacher scores each image by, in order."""
 
-def goals_of(logits: Floats32, of_image: Floats32, within: float) -> Floats32:
+
+def goals_of(logits: Floats32, of_image: Floats32, within: float, middle: float = 0.0) -> Floats32:
     """What a student is to say of patches: the logit of their image, and part of what they are off from it.
 
     Args:
@@ -141,9 +147,20 @@ def goals_of(logits: Floats32, of_image: Floats32, within: float) -> Floats32:
         of_image: what those of the image pool to, such that it goes with `logits`. As goals lie around it,
             those of all patches pool to it again, be it a mean, the maximum or the mean of the highest.
         within: the part, 0 to 1; with 1 the teacher's logits, as in the paper.
+        middle: the teacher's logit of which the student is to say 0; see `middle_of`.
     """
     goals: Floats32 = logits if within == 1 else of_image + np.float32(within) * (logits - of_image)
-    return goals
+    return goals - np.float32(middle)
+
+
+def middle_of(said: Iterable[float], labels: NDArray[np.int64]) -> float:
+    """Halfway between what a teacher says on average of the images of either class.
+
+    A student hears mostly what images have in common, and scores them all near there; with goals around 0
+    it calls about as many of them real as fake, wherever its teacher's logits lie.
+    """
+    scores = np.fromiter(said, dtype=np.float64, count=len(labels))
+    return float(np.mean([scores[labels == label].mean() for label in np.unique(labels)]))
 
 
 def cells_of_each(cells: int, sharing: int) -> int:
@@ -161,6 +178,12 @@ class Kept:
     crop: int
     within: float = 1.0
     pooling: str = "mean"
+    middle: float = 0.0
+
+    def says(self) -> Iterator[float]:
+        """See `Drawer`: of whole images."""
+        for index in range(len(self.images.items)):
+            yield self._pooled(self.logits[index]).item()
 
     def draw(self, wanted: Wanted, rng: np.random.Generator) -> Drawn:
         """See `Drawer`: of each image some patches of a window of the crop's side, or a small window."""
@@ -173,10 +196,12 @@ class Kept:
 
     def _goals(self, whole: Floats32, logits: Floats32) -> Floats32:
         """Of some patches of an image, of which the teacher gave the `whole` (h, w)."""
-        if self.within == 1:
-            return logits
-        of_image = pool_patches(torch.tensor(whole[None]), self.pooling).numpy()
-        return goals_of(logits, of_image, self.within)
+        of_image = logits if self.within == 1 else self._pooled(whole)
+        return goals_of(logits, of_image, self.within, self.middle)
+
+    def _pooled(self, whole: Floats32) -> Floats32:
+        pooled: Floats32 = pool_patches(torch.tensor(whole[None]), self.pooling).numpy()
+        return pooled
 
     def _some_patches(
         self, index: int, sharing: int, rng: np.random.Generator
@@ -214,6 +239,7 @@ class Live:
     sight: Sight
     recipe: TrainPolicy
     compute: Compute
+    middle: float = 0.0
 
     def draw(self, wanted: Wanted, rng: np.random.Generator) -> Drawn:
         """See `Drawer`: small windows, so that all their patches together are those of one large.
@@ -222,22 +248,40 @@ class Live:
         column of patches, on the left and top, which are not judged: both detectors look over the border
         there.
         """
-        grid, margin = self.sight.grid, self.sight.margin
+        sight = self.sight
+        pixels, logits, done = self._seen(wanted)
+        mine = logits.shape[-1]
+        of_window = self._pooled(logits)[:, None, None]
+        goals = goals_of(logits, of_window, self.recipe.within, self.middle)
+        if not sight.alone:
+            begin = sight.grid.stride - sight.margin
+            shown = np.ascontiguousarray(pixels[:, begin:, begin:])
+            return Drawn(to_batch(shown), torch.from_numpy(np.ascontiguousarray(goals)), done)
+        rows, columns = np.divmod(np.arange(mine * mine), mine)
+        patches = np.concatenate(
+            [patches_at(window, rows, columns, sight.grid) for window in pixels]
+        )
+        return Drawn(to_batch(patches), torch.from_numpy(np.ascontiguousarray(goals).ravel()), done)
+
+    def says(self) -> Iterator[float]:
+        """See `Drawer`: of windows such as the first epoch shows."""
+        for start in range(0, len(self.images.items), MIX):
+            chosen = range(start, min(start + MIX, len(self.images.items)))
+            yield from self._pooled(self._seen(Wanted(chosen, [0] * len(chosen), 0))[1]).tolist()
+
+    def _seen(self, wanted: Wanted) -> tuple[NDArray[np.uint8], Floats32, tuple[str, ...]]:
+        """Windows, the teacher's logits of their patches that are judged, and what they underwent."""
+        grid = self.sight.grid
         first = 0 if self.sight.alone else 1
         mine = cells_of_each(grid.cells(self.recipe.crop), len(wanted.chosen))
         windows = self._windows(wanted, grid.side(first + mine))
         pixels = np.stack([window.pixels for window in windows])
         logits = self._judged(pixels)[:, first : first + mine, first : first + mine]
-        of_window = pool_patches(torch.tensor(logits), self.teacher.pooling).numpy()
-        goals = goals_of(logits, of_window[:, None, None], self.recipe.within)
-        done = tuple(name for window in windows for name in window.done)
-        if not self.sight.alone:
-            begin = grid.stride - margin
-            shown = np.ascontiguousarray(pixels[:, begin:, begin:])
-            return Drawn(to_batch(shown), torch.from_numpy(np.ascontiguousarray(goals)), done)
-        rows, columns = np.divmod(np.arange(mine * mine), mine)
-        patches = np.concatenate([patches_at(window, rows, columns, grid) for window in pixels])
-        return Drawn(to_batch(patches), torch.from_numpy(np.ascontiguousarray(goals).ravel()), done)
+        return pixels, logits, tuple(name for window in windows for name in window.done)
+
+    def _pooled(self, logits: Floats32) -> Floats32:
+        pooled: Floats32 = pool_patches(torch.tensor(logits), self.teacher.pooling).numpy()
+        return pooled
 
     def _judged(self, pixels: NDArray[np.uint8]) -> Floats32:
         """(B, h, w) the teacher's logits on windows (B, S, S, 3)."""

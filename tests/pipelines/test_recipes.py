@@ -14,6 +14,7 @@ from PIL import Image
 
 from pipelines.detect import (
     QUICK,
+    QUICK_OF,
     QUICK_STUDENT,
     choose_recipe,
     recipe_with,
@@ -77,24 +78,27 @@ def test_with_minutes_it_is_the_quick_one_unless_a_workspace_or_a_word_says_othe
         choose_recipe("slow", own, place)
 
 
-def test_a_detector_of_few_weights_takes_larger_steps_in_the_quick_recipe():
+def test_a_detector_of_few_weights_takes_more_and_larger_steps_in_the_quick_recipe():
     for asked in ({"detector": "tiny-ladeda"}, {"settings": ["detector=tiny-ladeda"]}):
         tiny = choose_recipe("quick", TrainPolicy(), None, **asked)[0]
-        quick = replace(TrainPolicy(), **QUICK)
-        assert tiny == replace(quick, detector="tiny-ladeda", learning_rate=5e-3)
+        assert tiny == replace(
+            TrainPolicy(), **QUICK | QUICK_OF["tiny-ladeda"], detector="tiny-ladeda"
+        )
+        assert (tiny.crop, tiny.windows, tiny.learning_rate) == (48, 8, 5e-3)
     settings = ["detector=tiny-ladeda", "learning_rate=1e-4"]
-    assert choose_recipe("quick", TrainPolicy(), None, settings)[0].learning_rate == 1e-4
+    own = choose_recipe("quick", TrainPolicy(), None, settings)[0]
+    assert own == replace(tiny, learning_rate=1e-4)
 
 
 def test_a_student_learns_as_in_the_paper_or_quickly_where_minutes_are_counted():
     teacher = replace(
         TrainPolicy(), crop=128, learning_rate=5e-4, windows=3, size=192, max_minutes=9.0,
-        patches="window", within=0.5, device="cuda:7", precision="bfloat16", compile=True,
+        patches="window", within=0.5, centred=True, device="cuda:7", precision="bfloat16", compile=True,
     )  # fmt: skip
     paper = replace(
         TrainPolicy(), detector="tiny-ladeda", size=192, crop=192,
     )  # fmt: skip
-    quick = replace(paper, **QUICK_STUDENT, learning_rate=4e-3)
+    quick = replace(paper, **QUICK_STUDENT | {"learning_rate": 4e-3})
 
     assert student_recipe(None, teacher) == (paper, "recipe: the paper's")
     assert student_recipe("quick", teacher) == (quick, "recipe: quick")
@@ -265,7 +269,7 @@ def test_a_quick_run_keeps_to_its_minutes_and_says_what_it_was(wildrf, root, tmp
 
     assert answer.code == 0, answer.err
     recipe = config(tmp_path)["recipe"]
-    assert (recipe["average"], recipe["crop"]) == (QUICK["average"], 32)
+    assert (recipe["average"], recipe["crop"]) == (QUICK_OF["tiny-ladeda"]["average"], 32)
     assert json.loads(answer.out)["stopped"] == "max_minutes 0.05 reached"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -25,14 +26,13 @@ from train.data import find_images, load_images
 from train.detectors import DETECTORS
 from train.detectors.patches import pool_patches
 from train.distill import (
-    MIX,
     distill,
     distill_one_epoch,
     mixed,
     teacher_logits,
 )
 from train.engine import Step
-from train.lessons import Kept, Live, PatchGrid, Sight, Wanted, patches_at
+from train.lessons import MIX, Kept, Live, PatchGrid, Sight, Wanted, middle_of, patches_at
 from train.sampling import Place, cells_of
 from train.transforms import Preprocessing, normalise, to_batch
 
@@ -40,7 +40,7 @@ CPU = torch.device("cpu")
 PREP = Preprocessing(size=64, crop=48)
 
 
-def save_teacher(path, name="ladeda9", prep=PREP):
+def save_teacher(path, name="ladeda9", prep=PREP, shift=0.0):
     spec = DETECTORS[name]
     model = build_detector(spec, prep, "mean", seed=0)
     generator = torch.Generator().manual_seed(5)
@@ -50,6 +50,7 @@ def save_teacher(path, name="ladeda9", prep=PREP):
     model.train()
     with torch.no_grad():
         model(torch.randn(4, 3, 64, 64, generator=generator))
+        model.fc.bias += shift
     path.write_bytes(to_bytes(pack(model.state_dict(), spec, prep, pooling="mean")))
     return path
 
@@ -214,6 +215,63 @@ def test_the_goals_of_an_image_pool_to_what_its_teacher_scores_it_by(pooling):
     assert len(goals) == 49
     scored = pool_patches(torch.from_numpy(logits)[None], pooling).item()
     assert pool_patches(goals[None], pooling).item() == pytest.approx(scored, rel=1e-5)
+
+
+def test_a_centred_student_says_zero_where_its_teacher_is_halfway_between_the_classes(images):
+    """Whether the teacher was asked before, or looks at augmented windows; and however many of each."""
+    labels = np.array([0, 0, 0, 0, 1, 1])
+    assert middle_of(iter([1, 2, 1, 2, 3, 4]), labels) == pytest.approx((1.5 + 3.5) / 2)
+
+    sight = Sight.of(DETECTORS["tiny-ladeda"], PatchGrid(9, 8), "window")
+    logits = np.random.default_rng(0).normal(3, 1, (6, 7, 7)).astype(np.float32)
+    for pooling in ("mean", "max"):
+        kept = Kept(images, list(logits), sight, 48, 0.25, pooling)
+        pooled = logits.mean(axis=(1, 2)) if pooling == "mean" else logits.max(axis=(1, 2))
+        np.testing.assert_allclose(list(kept.says()), pooled, rtol=1e-6)
+        for within in (0.25, 1.0):
+            plain, centred = (
+                dataclasses.replace(kept, within=within, middle=middle).draw(
+                    Wanted([0, 3], [0, 0], 0), np.random.default_rng(0)
+                )
+                for middle in (0.0, 2.5)
+            )
+            np.testing.assert_allclose(centred.goals, plain.goals - 2.5, rtol=1e-5, atol=1e-6)
+
+
+def test_where_the_logits_of_a_teacher_lie_changes_nothing_for_a_centred_student(
+    picture_set, recipe, tmp_path
+):
+    centred = dataclasses.replace(recipe, epochs=1, centred=True)
+    runs = [
+        distill(
+            save_teacher(tmp_path / f"t{shift}.pt", shift=shift), picture_set,
+            tmp_path / f"{shift}-{asked.centred}", asked,
+        )
+        for shift, asked in ((0, centred), (7, centred), (7, dataclasses.replace(centred, centred=False)))
+    ]  # fmt: skip
+    here, shifted, plain = (
+        pq.read_table(run.checkpoint.parent / "scores.parquet")["logit"].to_numpy() for run in runs
+    )
+
+    np.testing.assert_allclose(shifted, here, rtol=1e-2, atol=1e-3)
+    assert plain.mean() > shifted.mean() + 0.1
+
+
+@pytest.mark.parametrize("patches", ["alone", "window"])
+def test_what_a_teacher_says_of_augmented_windows_is_what_the_first_epoch_shows(
+    teacher, images, recipe, patches
+):
+    loaded = load_detector(teacher)
+    sight = Sight.of(DETECTORS["tiny-ladeda"], PatchGrid(9, 8), patches)
+    jpeg = dataclasses.replace(recipe, patches=patches, augment=AugmentPolicy(jpeg=1))
+    live = Live(loaded.model, loaded.preprocessing, images, sight, jpeg, Compute(CPU))
+
+    said = list(live.says())
+
+    shown = live.draw(Wanted(range(6), [0] * 6, 0), np.random.default_rng(0)).goals.view(6, -1)
+    np.testing.assert_allclose(said, shown.mean(dim=1), rtol=1e-5)
+    lower = dataclasses.replace(live, middle=1.5).draw(Wanted(range(6), [0] * 6, 0), None).goals
+    np.testing.assert_allclose(lower.view(6, -1), shown - 1.5, rtol=1e-5, atol=1e-6)
 
 
 def test_of_a_teacher_without_a_store_each_image_is_asked_once_a_step(images):
