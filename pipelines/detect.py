@@ -223,10 +223,22 @@ def train_lines(result: dict[str, Any]) -> list[str]:
     return [
         f"{result['epochs']} epochs in {result['seconds']:.0f} s, stopped: {result['stopped']}",
         f"validation (n={val['n']}): {', '.join(show_metric(val, m) for m in ('acc', 'ap', 'auc'))}",
+        *chance_lines(val),
         *([f"targets: P(fake) of {soft} of {images} images, else the class"] if soft else []),
         *skip_lines(result["skipped"], "metrics.json"),
         *moved_lines(result),
         f"checkpoint: {result['checkpoint']}",
+    ]
+
+
+def chance_lines(val: Mapping[str, Any]) -> list[str]:
+    """A warning where the validation does not tell a detector from a coin."""
+    low, _ = (val.get("ci") or {}).get("auc") or (1.0, 1.0)
+    if low > 0.5:
+        return []
+    return [
+        "no better than chance as far as these images tell (the interval of AUC reaches down to 0.5): "
+        "more minutes or epochs, more images, or a detector of few weights (--detector tiny-ladeda)"
     ]
 
 

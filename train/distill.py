@@ -83,12 +83,8 @@ def distill(
     begun = clock()
     spec = check_recipe(recipe)
     loaded_teacher = load_detector(teacher)
-    grid = PatchGrid(loaded_teacher.spec.receptive_field, loaded_teacher.spec.stride)
-    sight = Sight.of(spec, grid, recipe.patches)
     prep = preprocessing_of(recipe, spec)
-    _require_same_pixels(loaded_teacher.preprocessing, prep, teacher.name)
-    _require_sight(spec, grid, teacher.name)
-    _require_room(recipe.crop, sight, teacher.name)
+    sight = _sight_of(spec, loaded_teacher, recipe, prep, teacher.name)
     open_run_folder(out)
     saved = saved_epochs(out / STATE_FILE, recipe)
     digest, keeping = loaded_teacher.digest, keeping_in(out, cache, recipe)
@@ -99,8 +95,6 @@ def distill(
     epochs = epochs_of(loaded.train, replace(recipe, labels="hard"), loaded.sources)
     compute = choose_compute(recipe.device, recipe.precision, loaded_teacher.spec)
     drawer = _drawer(loaded_teacher, epochs, sight, compute, keeping, watch.progress)
-    if recipe.centred:
-        drawer = replace(drawer, middle=middle_of(drawer.says(), loaded.train.labels))
 
     def steps_of(step: Step, epoch: int, done: int) -> Steps:
         return distill_one_epoch(step, drawer, epochs.cells, sight, recipe.seed, epoch, done)
@@ -115,6 +109,22 @@ def distill(
     return finish(out, run, state, stopped, loaded, spec, teacher_roots=taught, teacher=digest)
 
 
+def _sight_of(
+    student: DetectorSpec,
+    teacher: LoadedDetector,
+    recipe: TrainPolicy,
+    prep: Preprocessing,
+    name: str,
+) -> Sight:
+    """How the student looks at the patches of the teacher `name`, if it can learn from it."""
+    grid = PatchGrid(teacher.spec.receptive_field, teacher.spec.stride)
+    sight = Sight.of(student, grid, recipe.patches)
+    _require_same_pixels(teacher.preprocessing, prep, name)
+    _require_sight(student, grid, name)
+    _require_room(recipe.crop, sight, name)
+    return sight
+
+
 def _drawer(
     teacher: LoadedDetector,
     epochs: Epochs,
@@ -124,11 +134,16 @@ def _drawer(
     progress: Progress,
 ) -> Kept | Live:
     recipe, images = epochs.recipe, epochs.images
+    drawer: Kept | Live
     if augments(recipe.augment):
         model = compute.place(teacher.model).eval()
-        return Live(model, teacher.preprocessing, images, sight, recipe, compute)
-    logits = teacher_logits(teacher, images, compute, keeping, progress)
-    return Kept(images, logits, sight, recipe.crop, recipe.within, teacher.model.pooling)
+        drawer = Live(model, teacher.preprocessing, images, sight, recipe, compute)
+    else:
+        logits = teacher_logits(teacher, images, compute, keeping, progress)
+        drawer = Kept(images, logits, sight, recipe.crop, recipe.within, teacher.model.pooling)
+    if not recipe.centred:
+        return drawer
+    return replace(drawer, middle=middle_of(drawer.says(), images.labels))
 
 
 def _require_same_pixels(teacher: Preprocessing, student: Preprocessing, name: str) -> None:

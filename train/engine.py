@@ -626,12 +626,12 @@ def show_loss(loss: float | None) -> str:
 
 
 def _title(run: Run, state: RunState) -> str:
-    """What progress is told: the epoch, and what is left of the minutes."""
+    """What progress is told: the epoch, and at what of the minutes it begins."""
     title = f"epoch {state.epoch + 1}"
     if run.recipe.max_minutes is None:
         return title
-    left = run.recipe.max_minutes - (run.clock() - run.begun) / 60
-    return f"{title} ({max(0.0, left):.0f} of {run.recipe.max_minutes:g} min left)"
+    spent = (run.clock() - run.begun) / 60
+    return f"{title} (from minute {spent:.1f} of {run.recipe.max_minutes:g})"
 
 
 def _diverged(what: str, epoch: int) -> InputError:

@@ -264,6 +264,29 @@ def tenths(monkeypatch):
     monkeypatch.setattr(training, "train_detector", ticking)
 
 
+def test_a_detector_that_is_not_shown_to_be_better_than_chance_is_told_so(wildrf, root, tmp_path):
+    """On pictures of noise in both classes; on more, whose fakes are darker, nothing is said."""
+    other = shutil.copytree(root, tmp_path / "set")
+    for path in other.glob("*/*/*.png"):
+        by = 4 if path.parent.name == "1_fake" else 1
+        picture = Image.open(path).point([value // by for value in range(256)] * 3)
+        for turn in range(4):
+            picture.rotate(90 * turn).save(path.with_stem(f"{path.stem}-{turn}"))
+        path.unlink()
+    plain = [word for word in TINY if word != "--json"]
+
+    noise, told = (
+        wildrf("train", place, "--out", tmp_path / name, *plain, "--set", "representation=raw",
+               "--set", "learning_rate=0.02", "--epochs", 20)
+        for name, place in (("noise", root), ("told", other))
+    )  # fmt: skip
+
+    assert (noise.code, told.code) == (0, 0), noise.err + told.err
+    assert "no better than chance as far as these images tell" in noise.err
+    assert "AUC 1.000" in told.err
+    assert "chance" not in told.err
+
+
 def test_a_quick_run_keeps_to_its_minutes_and_says_what_it_was(wildrf, root, tmp_path, tenths):
     answer = wildrf("train", root, "--out", tmp_path, *TINY, "--max-minutes", 0.05)
 

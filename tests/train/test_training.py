@@ -698,7 +698,7 @@ def test_minutes_that_are_left_are_told_and_include_the_last_validation(
 
     result = train_detector(picture_set, tmp_path, timed, progress=told, clock=clock)
 
-    assert told.stages[3][0] == "epoch 1 (5 of 5 min left)"
+    assert told.stages[3][0] == "epoch 1 (from minute 0.1 of 5)"
     assert result.stopped == "max_minutes 5 reached"
     assert 240 < result.seconds <= 303
 
